@@ -1,0 +1,10 @@
+//! The shared vocabulary: custom resources, report, claim, worker contract, names. No behaviour beyond parsing and
+//! printing of its own formats.
+
+pub mod conditions;
+pub mod keys;
+pub mod profile;
+pub mod quantity;
+pub mod report;
+pub mod video_upscale;
+pub mod worker;
