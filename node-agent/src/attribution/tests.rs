@@ -19,7 +19,7 @@ fn reader(own: &str) -> Reader {
 #[test]
 fn every_case_of_the_file_is_read_as_it_says() {
     let mut checked = 0;
-    for case in CASES.split("\n\n").map(str::trim).filter(|case| case.contains("expect:")) {
+    for case in CASES.split("\n\n").map(str::trim).filter(|case| case.contains("\nrow:")) {
         let field = |key: &str| {
             case.lines().filter_map(|line| line.strip_prefix(key)).map(str::trim).collect::<Vec<_>>()
         };
@@ -29,7 +29,7 @@ fn every_case_of_the_file_is_read_as_it_says() {
         assert_eq!(said, field("expect:")[0].replace("OWN", OWN_UID), "{case}");
         checked += 1;
     }
-    assert_eq!(checked, CASES.matches("expect:").count());
+    assert_eq!(checked, CASES.matches("\nexpect:").count());
     assert!(checked >= 20, "{checked} cases");
 }
 

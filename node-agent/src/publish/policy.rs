@@ -235,12 +235,6 @@ impl Policy {
     pub fn hopeless(&mut self, now: Duration) {
         self.paused_until = now.saturating_add(HOPELESS_PAUSE);
     }
-
-    /// Somebody else changed our annotations: write all of it at the next chance.
-    pub fn forget(&mut self, now: Duration) {
-        self.published = None;
-        self.heartbeat_at = now;
-    }
 }
 
 const fn settle(change: Change) -> Duration {

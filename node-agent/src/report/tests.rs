@@ -74,8 +74,11 @@ fn sixteen_gpus_with_two_hundred_processes_fit() {
 }
 
 #[test]
-fn sixty_four_gpus_fit_without_names() {
+fn the_product_names_go_last() {
     let (shrunk, text) = fit(&crowded(64, 200, 32), false).unwrap();
+    assert!(text.len() <= MAX_BYTES, "{} bytes", text.len());
+    assert!(shrunk.gpus[0].procs.as_ref().unwrap().top.is_empty());
+    let (shrunk, text) = fit(&crowded(72, 200, 32), false).unwrap();
     assert!(text.len() <= MAX_BYTES, "{} bytes", text.len());
     assert!(shrunk.gpus[0].n.is_empty());
 }
