@@ -89,7 +89,7 @@ pub fn list(folder: &Path) -> Vec<GpuState> {
     Control::dial(&folder.join("control")).unwrap().list().unwrap()
 }
 
-/// A hog that holds its memory.
+/// A process that is ended with the test: a hog that holds its memory, a second daemon.
 pub struct Hog(pub Child);
 
 impl Drop for Hog {
