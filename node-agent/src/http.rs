@@ -88,3 +88,63 @@ fn expose(registry: &Registry) -> impl IntoResponse + use<> {
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, kind)], String::new()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::exposition::Exposition;
+    use crate::observer::Observer;
+    use crate::probe::fake::FakeProbe;
+    use crate::procfs::tests::FakeProc;
+
+    fn snapshot(fake: FakeProbe) -> Snapshot {
+        Observer::new(fake, FakeProc::new().proc()).round(&[], Now::at(0))
+    }
+
+    #[test]
+    fn a_stuck_driver_is_told_after_half_a_minute_and_kills_after_two() {
+        let snapshot = snapshot(FakeProbe::with_gpus(1));
+        assert_eq!(sampler::state(&snapshot, Now::at(29)), State::Ok);
+        assert_eq!(sampler::state(&snapshot, Now::at(30)), State::NvmlStuck);
+        assert!(is_live(Some(&snapshot), Now::at(119)).is_ok());
+        assert!(is_live(Some(&snapshot), Now::at(120)).is_err());
+        assert!(is_live(None, Now::at(119)).is_ok() && is_live(None, Now::at(120)).is_err());
+    }
+
+    #[test]
+    fn readiness_says_why_not() {
+        let (sender, receiver) = watch::channel(None);
+        let board = Board::new(receiver);
+        let (registry, clock) = (Arc::default(), Clock::start());
+        let mut served = Served { board: board.clone(), registry, clock, ready_without_driver: false };
+        assert_eq!(is_ready(&served), Err("no sample yet".to_owned()));
+        sender.send_replace(Some(snapshot(FakeProbe::with_gpus(1))));
+        assert_eq!(is_ready(&served), Err("nothing published yet".to_owned()));
+        board.show(&Standing::Occupied { by: "others".to_owned() }, None);
+        assert!(is_ready(&served).unwrap_err().contains("namespace others"));
+        board.show(&Standing::Published, None);
+        assert_eq!(is_ready(&served), Ok(()));
+        sender.send_replace(Some(snapshot(FakeProbe::with_gpus(0))));
+        assert_eq!(is_ready(&served), Err("no-gpu: no GPU".to_owned()));
+        served.ready_without_driver = true;
+        assert_eq!(is_ready(&served), Ok(()));
+    }
+
+    #[test]
+    fn an_unknown_value_has_no_series() {
+        let mut fake = FakeProbe::with_gpus(2);
+        fake.memory.insert(1, Err(crate::probe::Fault::GpuLost));
+        let (_sender, receiver) = watch::channel(Some(snapshot(fake)));
+        let mut registry = Registry::default();
+        registry
+            .register_collector(Box::new(Exposition { board: Board::new(receiver), clock: Clock::start() }));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert_eq!(text.matches("upscale_gpu_memory_free_bytes{").count(), 1, "{text}");
+        assert_eq!(text.matches("upscale_gpu_info{").count(), 2);
+        assert!(text.contains("state=\"lost\"} 1.0"), "{text}");
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

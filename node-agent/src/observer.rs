@@ -32,7 +32,7 @@ pub struct Snapshot {
     pub taken: Now,
     /// State of the view as a whole.
     pub state: State,
-    /// What is wrong with it, for people.
+    /// What is wrong with it, for people; also said of single GPUs that cannot even be named.
     pub trouble: Option<String>,
     /// How far the processes can be believed.
     pub attribution: Attribution,
@@ -83,6 +83,9 @@ pub struct Observer<P> {
 struct Enumeration {
     at: Duration,
     complete: bool,
+    /// How many GPUs there are, and why some have no name.
+    count: usize,
+    unnamed: Vec<Fault>,
 }
 
 impl<P: Probe> Observer<P> {
@@ -166,9 +169,10 @@ impl<P: Probe> Observer<P> {
             return if self.cards.is_empty() { Err(Fault::NoGpu) } else { Ok(()) };
         }
         let found = self.probe.gpus()?;
-        let complete = !found.is_empty() && found.iter().all(Result::is_ok);
-        self.enumerated = Some(Enumeration { at: now.up, complete });
-        let identities: Vec<Identity> = found.into_iter().filter_map(Result::ok).collect();
+        let count = found.len();
+        let (identities, unnamed) = split(found);
+        let complete = count > 0 && unnamed.is_empty();
+        self.enumerated = Some(Enumeration { at: now.up, complete, count, unnamed });
         if complete {
             self.cards.retain(|uuid, _| identities.iter().any(|identity| identity.uuid == *uuid));
         }
@@ -215,6 +219,13 @@ impl<P: Probe> Observer<P> {
         if self.strikes >= STRIKES { Err(Fault::OperatingSystem) } else { Ok(()) }
     }
 
+    /// A GPU that was lost before it could tell its UUID is in no report, but it is not passed over in silence.
+    fn unnamed(&self) -> Option<String> {
+        let Enumeration { count, unnamed, .. } = self.enumerated.as_ref()?;
+        let why = unnamed.first()?;
+        Some(format!("{} of {count} GPUs cannot be named: {why}", unnamed.len()))
+    }
+
     fn snapshot(&self, fault: Option<Fault>, now: Now) -> Snapshot {
         let mut gpus: Vec<View> = self.cards.values().map(|card| view(card, now)).collect();
         gpus.sort_by_key(|gpu| gpu.identity.index);
@@ -222,12 +233,24 @@ impl<P: Probe> Observer<P> {
         Snapshot {
             taken: now,
             state: state_of(fault.as_ref()),
-            trouble: fault.map(|fault| fault.to_string()),
+            trouble: fault.map(|fault| fault.to_string()).or_else(|| self.unnamed()),
             attribution: if readable { self.proc.attribution } else { Attribution::None },
             driver: self.driver.clone().unwrap_or_default(),
             gpus: if self.driver.is_some() { gpus } else { Vec::new() },
         }
     }
+}
+
+fn split(found: Vec<Result<Identity, Fault>>) -> (Vec<Identity>, Vec<Fault>) {
+    let mut named = Vec::new();
+    let mut unnamed = Vec::new();
+    for answer in found {
+        match answer {
+            Ok(identity) => named.push(identity),
+            Err(fault) => unnamed.push(fault),
+        }
+    }
+    (named, unnamed)
 }
 
 const fn state_of(fault: Option<&Fault>) -> State {

@@ -33,15 +33,15 @@ pub fn print(snapshot: &Snapshot, head: &Head, output: Option<Output>) -> io::Re
         }
     }
     out.flush()?;
-    Ok(code(&measured))
+    Ok(code(&measured, snapshot.trouble.is_some()))
 }
 
-fn code(report: &Report) -> u8 {
+fn code(report: &Report, trouble: bool) -> u8 {
     let unknown =
         |gpu: &Gpu| gpu.free.is_none() || gpu.procs.as_ref().is_none_or(|processes| processes.b.is_none());
     match report.state {
         State::NoGpu => NO_GPU,
-        State::Ok if report.gpus.iter().any(unknown) => PARTIAL,
+        State::Ok if trouble || report.gpus.iter().any(unknown) => PARTIAL,
         State::Ok => 0,
         _ => NO_DRIVER,
     }
@@ -138,17 +138,18 @@ mod tests {
     fn the_exit_code_tells_what_is_missing() {
         let mut good = gpu(0, 48 * GIB, GIB);
         good.procs.get_or_insert_default().b = Some(0);
-        assert_eq!(code(&report(vec![good.clone()])), 0);
+        assert_eq!(code(&report(vec![good.clone()]), false), 0);
+        assert_eq!(code(&report(vec![good.clone()]), true), PARTIAL);
         let mut blind = good.clone();
         blind.free = None;
-        assert_eq!(code(&report(vec![good.clone(), blind])), PARTIAL);
+        assert_eq!(code(&report(vec![good.clone(), blind]), false), PARTIAL);
         let mut untold = good;
         untold.procs.get_or_insert_default().b = None;
-        assert_eq!(code(&report(vec![untold])), PARTIAL);
+        assert_eq!(code(&report(vec![untold]), false), PARTIAL);
         for (state, expected) in [(State::NoDriver, NO_DRIVER), (State::NoGpu, NO_GPU)] {
             let mut empty = report(vec![]);
             empty.state = state;
-            assert_eq!(code(&empty), expected);
+            assert_eq!(code(&empty, true), expected);
         }
     }
 

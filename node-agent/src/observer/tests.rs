@@ -125,7 +125,9 @@ fn a_gpu_that_cannot_be_named_is_left_out_and_looked_for_again() {
     let mut fake = FakeProbe::with_gpus(2);
     fake.gpus[1] = Err(Fault::GpuLost);
     let mut observer = observer(fake, &proc);
-    assert_eq!(observer.round(&[], Now::at(0)).gpus.len(), 1);
+    let seen = observer.round(&[], Now::at(0));
+    assert_eq!((seen.state, seen.gpus.len()), (State::Ok, 1));
+    assert_eq!(seen.trouble.as_deref(), Some("1 of 2 GPUs cannot be named: GPU is lost"));
     observer.probe.gpus[1] = Ok(FakeProbe::identity(1));
     assert_eq!(observer.round(&[], Now::at(58)).gpus.len(), 1);
     assert_eq!(observer.round(&[], Now::at(60)).gpus.len(), 2);
