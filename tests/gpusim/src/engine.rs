@@ -1,0 +1,1 @@
+//! The stand-in for FlashVSR's `infer_video.py`.
