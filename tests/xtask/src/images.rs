@@ -17,7 +17,7 @@ use crate::bed::Layout;
 use crate::progress::Progress;
 use store::Store;
 
-pub use archive::import;
+pub use archive::{import, parts};
 pub use programs::Programs;
 
 /// The image that does nothing: sandboxes, and pods that only have to be there.
@@ -90,7 +90,7 @@ impl Images {
     /// # Errors
     /// When a program or an image cannot be built.
     pub fn ensure(layout: &Layout, programs: &Programs, progress: &Progress) -> Result<Self> {
-        let folder = layout.state.join("images");
+        let folder = layout.images();
         let context = folder.join("context");
         programs.collect(&layout.checkout, &context)?;
         let recipe = layout.checkout.join("Containerfile");

@@ -1,6 +1,7 @@
 //! The bed's control groups: one subtree per hierarchy of the machine (cgroup v1, hybrid or v2), below which every
 //! process of the bed lives. What must be ended is found by it, whoever started it and whatever became of its parent.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,18 @@ impl ControlGroup {
     /// What there is of the subtree.
     pub fn left(&self) -> Vec<PathBuf> {
         self.hierarchies.iter().map(|root| root.join(&self.name)).filter(|root| root.exists()).collect()
+    }
+
+    /// The processes of the subtree.
+    ///
+    /// # Errors
+    /// When it cannot be listed.
+    pub fn processes(&self) -> Result<BTreeSet<i32>> {
+        let mut found = BTreeSet::new();
+        for root in self.left() {
+            found.extend(groups_below(&root)?.iter().flat_map(|group| processes(group)));
+        }
+        Ok(found)
     }
 
     /// Ends every process of the subtree and removes it.

@@ -95,6 +95,11 @@ impl Layout {
         self.state.join("volumes")
     }
 
+    /// Built images on their way into the nodes.
+    pub fn images(&self) -> PathBuf {
+        self.state.join("images")
+    }
+
     /// A node's own folder on disk.
     pub fn node(&self, name: &str) -> PathBuf {
         self.state.join(name)
@@ -108,6 +113,16 @@ impl Layout {
     /// The file that holds a node's mount namespace.
     pub fn mount_namespace(&self, node: &str) -> PathBuf {
         self.run.join(format!("{node}.mnt"))
+    }
+
+    /// The simulated driver's own files.
+    pub fn driver(&self) -> PathBuf {
+        self.state.join("driver")
+    }
+
+    /// The library that pods of the runtime class find.
+    pub fn driver_library(&self) -> PathBuf {
+        self.driver().join("libnvidia-ml.so.1")
     }
 
     /// The folder with a node's simulated device, as pods of the runtime class see it at `/run/gpusim`.

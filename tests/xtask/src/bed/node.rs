@@ -14,7 +14,7 @@ use super::daemon::Daemon;
 use super::layout::{Layout, NODES};
 use super::network::pin;
 use super::pki::Authority;
-use crate::command::{Run, system_path};
+use crate::command::Run;
 
 /// Folders of the machine over which a node lays its own, and the names of those.
 const OWN_FOLDERS: [(&str, &str); 6] = [
@@ -67,7 +67,7 @@ pub fn start(bed: &mut Bed, authority: &Authority, at: usize, name: &str) -> Res
     mounts(&bed.layout, name)?;
     let addresses = bed.addresses();
     let (network, mounts) = (bed.layout.network_namespace(name), bed.layout.mount_namespace(name));
-    let path = bed.tools.search_path(system_path())?;
+    let path = super::search_path(&bed.tools)?;
     let config = containerd::configure(bed, at, name)?;
     let daemon = |kind: &str, bed: &Bed| -> Result<Daemon> {
         Ok(Daemon::new(format!("{kind}-{name}"), &bed.tools.path(kind)?).env("PATH", &path))

@@ -21,17 +21,16 @@ pub struct Record {
     /// Processes that must run, by name.
     pub daemons: BTreeMap<String, Process>,
     /// Host processes that hold GPU memory, by name.
-    #[serde(default)]
     pub hogs: BTreeMap<String, Process>,
     /// Folders of the machine that the bed had to make, in that order.
     pub folders: Vec<PathBuf>,
     /// Kernel settings as they were, by file.
     pub settings: BTreeMap<PathBuf, String>,
-    /// Archives that each node has imported, by node.
-    #[serde(default)]
+    /// The images of this checkout: full name by short name.
+    pub images: BTreeMap<String, String>,
+    /// Images and their parts that each node has got, by node.
     pub imported: BTreeMap<String, Vec<String>>,
     /// Whether the last `up` came to its end.
-    #[serde(default)]
     pub whole: bool,
 }
 
