@@ -1,6 +1,7 @@
 //! `cargo xtask`: the bed and what is done with it.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -55,8 +56,18 @@ enum Task {
     Gpu(Act),
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().task {
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
         Task::Up { no_chart } => up(&UpOptions { chart: !no_chart }),
         Task::Down => bed::down(),
         Task::Env => env(),

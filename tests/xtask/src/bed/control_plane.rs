@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::Bed;
 use super::daemon::Daemon;
 use super::layout::Addresses;
-use super::pki::Authority;
+use super::pki::{Authority, TokenKey};
 use crate::command::Run;
 
 /// Starts the control plane and waits until the API server is ready.
@@ -20,7 +20,14 @@ pub fn start(bed: &mut Bed, authority: &Authority) -> Result<()> {
     let admin = authority.client("admin", "admin", Some("system:masters"))?;
     authority.kubeconfig(&bed.layout.kubeconfig(), &server, &admin)?;
     bed.start(etcd(bed, addresses)?)?;
-    bed.start(api_server(bed, authority, addresses)?)?;
+    let tokens = authority.token_key()?;
+    bed.start(api_server(bed, authority, &tokens, addresses)?)?;
+    // Ready includes the roles that the others need from their first call on.
+    let (kubectl, config) = (bed.tools.path("kubectl")?, bed.kubeconfig());
+    bed.wait("the API server to be ready", Duration::from_secs(60), || {
+        let ready = Run::new(&kubectl).env("KUBECONFIG", &config).args(["get", "--raw", "/readyz"]);
+        Ok(ready.succeeds().then_some(()))
+    })?;
     for (program, port) in [("kube-controller-manager", 10257), ("kube-scheduler", 10259)] {
         let pair = authority.client(program, &format!("system:{program}"), None)?;
         let config = bed.layout.pki().join(format!("{program}.kubeconfig"));
@@ -34,17 +41,13 @@ pub fn start(bed: &mut Bed, authority: &Authority) -> Result<()> {
             .flag("leader-elect", "false");
         if program == "kube-controller-manager" {
             daemon = daemon
-                .flag("service-account-private-key-file", bed.layout.pki().join("tokens.key"))
+                .flag("service-account-private-key-file", &tokens.private)
                 .flag("root-ca-file", authority.certificate())
                 .flag("use-service-account-credentials", "true");
         }
         bed.start(daemon)?;
     }
-    let (kubectl, config) = (bed.tools.path("kubectl")?, bed.kubeconfig());
-    bed.wait("the API server to be ready", Duration::from_secs(60), || {
-        let ready = Run::new(&kubectl).env("KUBECONFIG", &config).args(["get", "--raw", "/readyz"]);
-        Ok(ready.succeeds().then_some(()))
-    })
+    Ok(())
 }
 
 fn etcd(bed: &Bed, addresses: Addresses) -> Result<Daemon> {
@@ -62,13 +65,12 @@ fn etcd(bed: &Bed, addresses: Addresses) -> Result<Daemon> {
         .flag("log-level", "warn"))
 }
 
-fn api_server(bed: &Bed, authority: &Authority, addresses: Addresses) -> Result<Daemon> {
+fn api_server(bed: &Bed, authority: &Authority, tokens: &TokenKey, addresses: Addresses) -> Result<Daemon> {
     let host = addresses.host();
     let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"].map(str::to_owned);
     let names: Vec<String> = names.into_iter().chain([host.clone(), addresses.api_service()]).collect();
     let serving = authority.server("kube-apiserver", &names)?;
     let kubelet = authority.client("kube-apiserver-kubelet-client", "kube-apiserver", Some("system:masters"))?;
-    let tokens = authority.token_key().context("make the key for tokens")?;
     Ok(Daemon::new("kube-apiserver", &bed.tools.path("kube-apiserver")?)
         .flag("etcd-servers", addresses.etcd())
         .flag("bind-address", &host)
@@ -83,8 +85,8 @@ fn api_server(bed: &Bed, authority: &Authority, addresses: Addresses) -> Result<
         .flag("kubelet-client-key", kubelet.key)
         .flag("kubelet-preferred-address-types", "InternalIP")
         .flag("service-account-issuer", "https://kubernetes.default.svc")
-        .flag("service-account-key-file", &tokens)
-        .flag("service-account-signing-key-file", &tokens)
+        .flag("service-account-key-file", &tokens.public)
+        .flag("service-account-signing-key-file", &tokens.private)
         .flag("authorization-mode", "Node,RBAC")
         .flag("enable-admission-plugins", "NodeRestriction")
         .flag("allow-privileged", "true"))

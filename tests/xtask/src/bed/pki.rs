@@ -26,6 +26,15 @@ pub struct Pair {
     pub key: PathBuf,
 }
 
+/// The two halves of the key behind service account tokens, as files.
+#[derive(Clone, Debug)]
+pub struct TokenKey {
+    /// Signs, PEM.
+    pub private: PathBuf,
+    /// Proves, PEM.
+    pub public: PathBuf,
+}
+
 impl Authority {
     /// A new authority whose files lie in `folder`.
     ///
@@ -74,14 +83,16 @@ impl Authority {
         self.sign(file, params)
     }
 
-    /// A key that signs service account tokens.
+    /// A key that signs service account tokens, and the public half that proves them.
     ///
     /// # Errors
-    /// When the key cannot be made or the file not be written.
-    pub fn token_key(&self) -> Result<PathBuf> {
-        let file = self.folder.join("tokens.key");
-        write(&file, &KeyPair::generate().context("make the key for tokens")?.serialize_pem())?;
-        Ok(file)
+    /// When the key cannot be made or a file not be written.
+    pub fn token_key(&self) -> Result<TokenKey> {
+        let key = KeyPair::generate().context("make the key for tokens")?;
+        let files = TokenKey { private: self.folder.join("tokens.key"), public: self.folder.join("tokens.pub") };
+        write(&files.private, &key.serialize_pem())?;
+        write(&files.public, &key.public_key_pem())?;
+        Ok(files)
     }
 
     /// A kubeconfig for a client.
