@@ -88,7 +88,10 @@ pub fn run(options: &Options) -> Result<()> {
     std::fs::copy(&outcome.result.path, &result).with_context(|| format!("copy to {}", result.display()))?;
     println!("\nThe result lies at {}", result.display());
     if options.keep {
-        println!("The bed is up: eval \"$(cargo xtask env)\"; kubectl -n {NAMESPACE} describe vu {}", options.name);
+        println!(
+            "The bed is up: eval \"$(cargo xtask env)\"; kubectl -n {NAMESPACE} describe vu {}",
+            options.name
+        );
         return Ok(());
     }
     crate::bed::down()
@@ -106,8 +109,8 @@ pub async fn scenario(bed: &Bed, options: &Options) -> Result<Outcome> {
     clear(&client, &options.name, &volume.join(&to)).await?;
     put(&input, &volume.join(&from))?;
 
-    let mut neighbours = Neighbours::move_in(bed)?;
-    let outcome = with_neighbours(bed, &client, options, &source, &from, &to, &mut neighbours).await;
+    let neighbours = Neighbours::move_in(bed)?;
+    let outcome = with_neighbours(bed, &client, options, &source, &from, &to, &neighbours).await;
     let left = neighbours.move_out();
     let mut outcome = outcome?;
     left?;
@@ -126,7 +129,7 @@ async fn with_neighbours(
     source: &Film,
     from: &str,
     to: &str,
-    neighbours: &mut Neighbours,
+    neighbours: &Neighbours<'_>,
 ) -> Result<Outcome> {
     neighbours.wait_until_reported(client).await?;
     let gpus = bed.gpus()?;
@@ -138,7 +141,8 @@ async fn with_neighbours(
     let manifest = manifest(&options.name, CLAIM, from, to, spec);
     println!("\n$ kubectl -n {NAMESPACE} apply -f {}.yaml; kubectl -n {NAMESPACE} get vu -w", options.name);
     let job = Job::create(client, NAMESPACE, &manifest).await?;
-    let names = gpus.iter().map(|gpu| (gpu.uuid.clone(), format!("{} #{} ({})", gpu.node, gpu.index, gpu.model)));
+    let names =
+        gpus.iter().map(|gpu| (gpu.uuid.clone(), format!("{} #{} ({})", gpu.node, gpu.index, gpu.model)));
     let watch = Watch::start(client, &job, &names.collect());
     let following = watch.until_finished(&job);
     let attempts = tokio::select! {
@@ -147,7 +151,8 @@ async fn with_neighbours(
     };
     let state = job.get().await?;
     let status = state.status.clone().unwrap_or_default();
-    let attempts = attempts.with_context(|| format!("the job has not ended; it says: {}", summary(&status)))??;
+    let attempts =
+        attempts.with_context(|| format!("the job has not ended; it says: {}", summary(&status)))??;
     let complete = find(&status.conditions, ConditionType::Complete);
     ensure!(complete.is_some_and(|c| c.status == "True"), "the job has failed: {}", summary(&status));
     let result = Film::decode(&bed.volume_path(NAMESPACE, CLAIM)?.join(to))?;
@@ -177,7 +182,9 @@ async fn clear(client: &Client, name: &str, result: &Path) -> Result<()> {
         let uid = old.uid().unwrap_or_default();
         jobs.delete(name, &DeleteParams::foreground()).await.context("delete the earlier job")?;
         let gone = await_condition(jobs, name, is_deleted(&uid));
-        tokio::time::timeout(Duration::from_secs(60), gone).await.context("wait for the earlier job to go")??;
+        tokio::time::timeout(Duration::from_secs(60), gone)
+            .await
+            .context("wait for the earlier job to go")??;
     }
     for path in [result.to_owned(), with_suffix(result, ".upscale.json")] {
         match std::fs::remove_file(&path) {

@@ -89,7 +89,12 @@ impl Job {
             return Ok(state);
         }
         let says = last.and_then(|job| job.status).map_or_else(|| "nothing".to_owned(), |s| summary(&s));
-        bail!("{}/{} did not come to {what} in {} s; it says: {says}", self.namespace, self.name, limit.as_secs())
+        bail!(
+            "{}/{} did not come to {what} in {} s; it says: {says}",
+            self.namespace,
+            self.name,
+            limit.as_secs()
+        )
     }
 
     /// Waits for a condition's reason.
@@ -118,6 +123,7 @@ pub fn finished(status: &VideoUpscaleStatus) -> bool {
 
 /// The conditions in one line, for an error message.
 pub fn summary(status: &VideoUpscaleStatus) -> String {
-    let words = status.conditions.iter().map(|c| format!("{}={} {} ({})", c.type_, c.status, c.reason, c.message));
+    let words =
+        status.conditions.iter().map(|c| format!("{}={} {} ({})", c.type_, c.status, c.reason, c.message));
     words.collect::<Vec<_>>().join("; ")
 }

@@ -5,6 +5,7 @@
 //! - [`images`]: what runs on it
 //! - [`gpu`]: what happens to its GPUs
 //! - [`transfer`]: files into and out of its volumes
+//! - [`job`]: a `VideoUpscale` on it; [`demo`], [`test`]: what is done with all this
 //! - [`command`], [`progress`]: how all of them run programs and tell what they wait for
 #![expect(
     clippy::disallowed_methods,
@@ -13,9 +14,12 @@
 
 pub mod bed;
 pub mod command;
+pub mod demo;
 pub mod gpu;
 pub mod images;
+pub mod job;
 pub mod packages;
 pub mod progress;
+pub mod test;
 pub mod tools;
 pub mod transfer;

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use xtask::bed::{self, Bed, TENANT_NAMESPACE, UpOptions};
 use xtask::gpu::Act;
 use xtask::transfer::{self, Place};
+use xtask::{demo, test};
 
 /// A real Kubernetes cluster of two nodes with simulated GPUs, on this machine.
 #[derive(Parser)]
@@ -51,6 +52,10 @@ enum Task {
         #[arg(short, long, default_value = TENANT_NAMESPACE)]
         namespace: String,
     },
+    /// Upscale a film on the bed, past a foreign process and past an out-of-memory end
+    Demo(demo::Options),
+    /// Run everything a change has to pass
+    Test(test::Options),
     /// Let something happen to the simulated GPUs
     #[command(subcommand)]
     Gpu(Act),
@@ -81,6 +86,8 @@ fn run(task: Task) -> Result<()> {
             println!("{}", to.display());
             Ok(())
         }
+        Task::Demo(options) => demo::run(&options),
+        Task::Test(options) => test::run(&options),
         Task::Gpu(act) => act.run(),
     }
 }

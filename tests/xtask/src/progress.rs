@@ -50,7 +50,10 @@ impl Progress {
             if said.elapsed() >= SAY_EVERY {
                 said = Instant::now();
                 let so_far = began.elapsed().as_secs();
-                self.say(format_args!("still waiting for {what} ({so_far} s, at most {} s)", limit.as_secs()));
+                self.say(format_args!(
+                    "still waiting for {what} ({so_far} s, at most {} s)",
+                    limit.as_secs()
+                ));
             }
             std::thread::sleep(LOOK_EVERY);
         }

@@ -118,20 +118,25 @@ async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()
     let started = Instant::now();
     let outcome = guarded(async { demo::scenario(bed, &demo::Options::default()).await.map(|_| ()) }).await;
     tally.record("demo::a_film_comes_out_past_a_neighbour_and_an_out_of_memory_end", started, outcome);
-    bad_inputs!(bed, &client, tally, [
-        a_missing_source_is_named,
-        a_source_that_is_no_film_is_refused,
-        a_missing_claim_needs_the_user,
-        a_volume_in_use_elsewhere_is_named,
-        an_existing_destination_is_not_overwritten,
-        a_spec_against_the_rules_is_refused_at_once,
-        a_missing_profile_is_named,
-        cards_that_are_too_small_are_counted,
-        cordoned_nodes_are_named,
-        full_nodes_are_named,
-        a_quota_that_refuses_pods_is_named,
-        missing_reports_are_named,
-    ]);
+    bad_inputs!(
+        bed,
+        &client,
+        tally,
+        [
+            a_missing_source_is_named,
+            a_source_that_is_no_film_is_refused,
+            a_missing_claim_needs_the_user,
+            a_volume_in_use_elsewhere_is_named,
+            an_existing_destination_is_not_overwritten,
+            a_spec_against_the_rules_is_refused_at_once,
+            a_missing_profile_is_named,
+            cards_that_are_too_small_are_counted,
+            cordoned_nodes_are_named,
+            full_nodes_are_named,
+            a_quota_that_refuses_pods_is_named,
+            missing_reports_are_named,
+        ]
+    );
     for kill in kills::plan(if options.full { 20 } else { 3 }) {
         let started = Instant::now();
         let outcome = guarded(kills::run(bed, &client, &kill)).await;

@@ -127,7 +127,8 @@ fn make(group: &Path) -> Result<()> {
 
 /// Hands a v2 group's controllers on to its children.
 fn enable_controllers(group: &Path) -> Result<()> {
-    let there = fs::read_to_string(group.join("cgroup.controllers")).context("read the machine's controllers")?;
+    let there =
+        fs::read_to_string(group.join("cgroup.controllers")).context("read the machine's controllers")?;
     let wanted: Vec<String> = there.split_whitespace().map(|name| format!("+{name}")).collect();
     fs::write(group.join("cgroup.subtree_control"), wanted.join(" "))
         .with_context(|| format!("let the groups below {} have {there}", group.display()))
@@ -140,7 +141,8 @@ fn groups_below(root: &Path) -> Result<Vec<PathBuf>> {
     while let Some(group) = open.pop() {
         match fs::read_dir(&group) {
             Ok(entries) => {
-                let below = entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir());
+                let below =
+                    entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir());
                 open.extend(below);
                 found.push(group);
             }
@@ -160,7 +162,8 @@ fn processes(group: &Path) -> Vec<i32> {
 fn hierarchies(mountinfo: &str) -> (Vec<PathBuf>, bool) {
     let mount_of = |line: &str, kind: &str| {
         let (before, after) = line.split_once(" - ")?;
-        (after.split_whitespace().next()? == kind).then(|| before.split_whitespace().nth(4).map(PathBuf::from))?
+        (after.split_whitespace().next()? == kind)
+            .then(|| before.split_whitespace().nth(4).map(PathBuf::from))?
     };
     let all = |kind: &str| -> Vec<PathBuf> {
         let mut found: Vec<PathBuf> = mountinfo.lines().filter_map(|line| mount_of(line, kind)).collect();

@@ -130,8 +130,11 @@ fn read(pod: &Pod) -> Option<Attempt> {
     let number = |text: Option<&String>| text.and_then(|t| t.parse().ok());
     let statuses = statuses(pod);
     let ended = statuses.iter().filter_map(|s| terminated(s)?.finished_at.as_ref().map(|t| t.0)).max();
-    let finished =
-        pod.status.as_ref().and_then(|s| s.phase.as_deref()).is_some_and(|p| p == "Succeeded" || p == "Failed");
+    let finished = pod
+        .status
+        .as_ref()
+        .and_then(|s| s.phase.as_deref())
+        .is_some_and(|p| p == "Succeeded" || p == "Failed");
     Some(Attempt {
         segment: number(labels.get(keys::SEGMENT))?,
         attempt: number(labels.get(keys::ATTEMPT))?,

@@ -66,17 +66,18 @@ struct Stream {
 impl Film {
     /// Decodes the whole file. Fails if it has no film, or a picture without a time.
     pub fn decode(path: &Path) -> Result<Self> {
-        let probe: Probe = serde_json::from_slice(&run(Command::new("ffprobe").args([
-            "-v",
-            "error",
-            "-select_streams",
-            "v:0",
-            "-show_entries",
-            "stream=width,height,time_base:frame=pts,duration,pkt_duration",
-            "-of",
-            "json",
-        ])
-        .arg(path))?)
+        let probe: Probe = serde_json::from_slice(&run(Command::new("ffprobe")
+            .args([
+                "-v",
+                "error",
+                "-select_streams",
+                "v:0",
+                "-show_entries",
+                "stream=width,height,time_base:frame=pts,duration,pkt_duration",
+                "-of",
+                "json",
+            ])
+            .arg(path))?)
         .with_context(|| format!("read what ffprobe says of {}", path.display()))?;
         let Some(stream) = probe.streams.first() else { bail!("{} has no film", path.display()) };
         let times = probe

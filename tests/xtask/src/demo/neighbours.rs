@@ -87,12 +87,19 @@ impl<'a> Neighbours<'a> {
         let mut look = tokio::time::interval(Duration::from_millis(100));
         loop {
             look.tick().await;
-            let Some(gpu) = self.bed.gpus()?.into_iter().find(|gpu| self.engine_grows_on(gpu)) else { continue };
+            let Some(gpu) = self.bed.gpus()?.into_iter().find(|gpu| self.engine_grows_on(gpu)) else {
+                continue;
+            };
             let rest = gpu.free / MIB;
             if self.bed.hog_process(&gpu.node, &gpu.uuid, rest).is_err() {
                 continue;
             }
-            println!("          a process of {} takes the rest of GPU #{}: {}", gpu.node, gpu.index, mib(rest));
+            println!(
+                "          a process of {} takes the rest of GPU #{}: {}",
+                gpu.node,
+                gpu.index,
+                mib(rest)
+            );
             let judged = job.wait_for("a verdict on the neighbour", Duration::from_secs(120), |status| {
                 let ends = status.out_of_memory.iter().flat_map(|o| &o.recent);
                 ends.into_iter().any(|end| end.gpu == gpu.uuid && end.verdict == "ForeignProcess")
@@ -132,7 +139,8 @@ fn mib(mib: u64) -> String {
 }
 
 fn taken_by_report(node: &Node, uuid: &str) -> bool {
-    let report = node.annotations().get(keys::REPORT).and_then(|text| serde_json::from_str::<Report>(text).ok());
+    let report =
+        node.annotations().get(keys::REPORT).and_then(|text| serde_json::from_str::<Report>(text).ok());
     let gpus = report.map(|report| report.gpus).unwrap_or_default();
     gpus.iter().any(|gpu| gpu.id == uuid && gpu.free.is_some_and(|free| free <= 2 * LEFT_FREE_MIB * MIB))
 }

@@ -74,7 +74,11 @@ impl Outcome {
         }
         let words = verdicts.iter().map(|(verdict, count)| format!("{count} {verdict}")).collect::<Vec<_>>();
         println!("{} segments, {} attempts: {}", self.segments, self.attempts.len(), words.join(", "));
-        println!("most engines at one instant: {} on {:?}", self.seen.busiest.len(), self.seen.busiest_nodes());
+        println!(
+            "most engines at one instant: {} on {:?}",
+            self.seen.busiest.len(),
+            self.seen.busiest_nodes()
+        );
         println!("two engines on one GPU at once: {}", self.double_bookings);
         println!("wall time: {} s", self.wall_seconds);
     }
@@ -133,8 +137,12 @@ mod tests {
     }
 
     fn begins(pid: u32, comm: &str) -> Entry {
-        let who =
-            Who { pid, comm: comm.into(), cgroup: String::new(), pod: Some("0b9c41d2-0000-4000-8000-000000000000".into()) };
+        let who = Who {
+            pid,
+            comm: comm.into(),
+            cgroup: String::new(),
+            pod: Some("0b9c41d2-0000-4000-8000-000000000000".into()),
+        };
         entry(Event::HoldStart { uuid: "GPU-a".into(), who, bytes: 1 })
     }
 

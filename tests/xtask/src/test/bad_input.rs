@@ -156,7 +156,9 @@ pub async fn missing_reports_are_named(tenant: Tenant) -> Result<()> {
     tenant.without_agents().await?;
     let job = tenant.job("job", "film.mp4", json!({})).await;
     let outcome = match &job {
-        Ok(job) => job.wait_for_reason(ConditionType::Scheduled, "ReportMissing", Duration::from_secs(20)).await,
+        Ok(job) => {
+            job.wait_for_reason(ConditionType::Scheduled, "ReportMissing", Duration::from_secs(20)).await
+        }
         Err(error) => Err(anyhow::anyhow!("{error:#}")),
     };
     tenant.with_agents().await?;

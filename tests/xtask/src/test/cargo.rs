@@ -81,7 +81,7 @@ impl Counts {
             self.failed.push(name.to_owned());
         }
         let Some(rest) = line.strip_prefix("test result: ") else { return };
-        let mut counted = |word: &str| -> u64 {
+        let counted = |word: &str| -> u64 {
             let part = rest.split([';', '.']).find_map(|part| part.trim().strip_suffix(word));
             part.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
         };

@@ -44,7 +44,8 @@ pub fn plan(count: u32) -> Vec<Kill> {
 
 /// One run of the scenario with one death in it.
 pub async fn run(bed: &Bed, client: &Client, kill: &Kill) -> Result<()> {
-    let scenario = demo::scenario(bed, &demo::Options::quiet(&format!("kill-{kill}").replace('_', "-")));
+    let options = demo::Options::quiet(&format!("kill-{kill}").replace('_', "-"));
+    let scenario = demo::scenario(bed, &options);
     let (outcome, killed) = tokio::join!(scenario, tokio::time::timeout(LIMIT, strike(client, bed, kill)));
     killed.with_context(|| format!("the instant {kill} did not come"))??;
     let outcome = outcome?;
@@ -93,7 +94,9 @@ async fn revive(client: &Client) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
     let controllers = ListParams::default().labels("app.kubernetes.io/component=controller");
     for pod in pods.list(&controllers).await.context("list the controller's pods")?.items {
-        pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.context("delete the dead pod")?;
+        pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
+            .await
+            .context("delete the dead pod")?;
     }
     Ok(())
 }

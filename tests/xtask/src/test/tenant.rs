@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::{
+    Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota,
+};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Client, Resource, ResourceExt};
@@ -51,7 +53,9 @@ impl Tenant {
             let uid = object.uid().unwrap_or_default();
             api.delete(&namespace, &DeleteParams::background()).await?;
             let gone = await_condition(api, &namespace, kube::runtime::conditions::is_deleted(&uid));
-            tokio::time::timeout(Duration::from_secs(90), gone).await.context("wait for the namespace to go")??;
+            tokio::time::timeout(Duration::from_secs(90), gone)
+                .await
+                .context("wait for the namespace to go")??;
         }
         let volumes: Api<PersistentVolume> = Api::all(client.clone());
         let ours = ListParams::default().labels(&format!("tenant={namespace}"));
@@ -159,9 +163,11 @@ impl Tenant {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
         let agents = ListParams::default().labels("app.kubernetes.io/component=agent");
         for pod in pods.list(&agents).await?.items {
-            let uid = pod.uid().unwrap_or_default();
-            let gone = await_condition(pods.clone(), &pod.name_any(), kube::runtime::conditions::is_deleted(&uid));
-            tokio::time::timeout(Duration::from_secs(60), gone).await.context("wait for the agents to go")??;
+            let (name, uid) = (pod.name_any(), pod.uid().unwrap_or_default());
+            let gone = await_condition(pods.clone(), &name, kube::runtime::conditions::is_deleted(&uid));
+            tokio::time::timeout(Duration::from_secs(60), gone)
+                .await
+                .context("wait for the agents to go")??;
         }
         let nodes: Api<Node> = Api::all(self.client.clone());
         let nothing = json!({"metadata": {"annotations": {keys::REPORT: null, keys::HEARTBEAT: null}}});
@@ -176,7 +182,8 @@ impl Tenant {
         self.schedule_agents(json!({"tests.upscale.video/nowhere": null})).await?;
         let nodes: Api<Node> = Api::all(self.client.clone());
         for name in ["node-a", "node-b"] {
-            let reported = |node: Option<&Node>| node.is_some_and(|n| n.annotations().contains_key(keys::REPORT));
+            let reported =
+                |node: Option<&Node>| node.is_some_and(|n| n.annotations().contains_key(keys::REPORT));
             let wait = await_condition(nodes.clone(), name, reported);
             tokio::time::timeout(Duration::from_secs(90), wait).await.context("wait for the reports")??;
         }
@@ -228,7 +235,10 @@ fn requested_kib(pod: &Pod) -> u64 {
 fn kib(quantity: &str) -> u64 {
     let units = [("Ki", 1), ("Mi", 1 << 10), ("Gi", 1 << 20)];
     let read = |(unit, factor): (&str, u64)| Some(quantity.strip_suffix(unit)?.parse::<u64>().ok()? * factor);
-    units.into_iter().find_map(read).unwrap_or_else(|| quantity.parse::<u64>().map_or(0, |bytes| bytes / 1024))
+    units
+        .into_iter()
+        .find_map(read)
+        .unwrap_or_else(|| quantity.parse::<u64>().map_or(0, |bytes| bytes / 1024))
 }
 
 #[cfg(test)]
