@@ -18,3 +18,6 @@ pub use parse::{Kind, Listed, OomText, Reading, read};
 
 /// Most bytes of a text that are looked at, from its end.
 pub const MAX_BYTES: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests;

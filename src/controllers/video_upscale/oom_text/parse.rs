@@ -295,8 +295,13 @@ fn after(message: &str, word: &str) -> Option<u64> {
 fn before(message: &str, word: &str) -> Option<u64> {
     let (upto, _) = message.split_once(word)?;
     let number = UNITS.iter().find_map(|(unit, _)| upto.strip_suffix(unit))?;
-    let digits =
-        number.bytes().rev().take(MOST_DIGITS).take_while(|b| b.is_ascii_digit() || *b == b'.').count();
+    // A second dot from the right ends the sentence before.
+    let mut dots = 0;
+    let in_number = |b: &u8| {
+        dots = u32::from(*b == b'.').saturating_add(dots);
+        b.is_ascii_digit() || (*b == b'.' && dots <= 1)
+    };
+    let digits = number.bytes().rev().take(MOST_DIGITS).take_while(in_number).count();
     size(upto.get(number.len().checked_sub(digits)?..)?)?.0
 }
 
