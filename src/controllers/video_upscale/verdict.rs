@@ -10,6 +10,8 @@ mod memory;
 mod view;
 
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod tests;
 
 pub use evidence::{ContainerEnd, Deletion, Evidence, PodEnd, Stage};

@@ -1,5 +1,7 @@
 //! The rows of the verdict table, and that every segment comes to an end.
 
+#![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
+
 use proptest::prelude::*;
 
 use super::*;

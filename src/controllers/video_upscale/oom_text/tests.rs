@@ -1,5 +1,7 @@
 //! Messages in every wording, whole and mangled.
 
+#![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

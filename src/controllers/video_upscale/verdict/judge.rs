@@ -143,11 +143,10 @@ fn by_pod(evidence: &Evidence, failed: Option<&ContainerEnd>) -> Option<Finding>
         let message = format!("{} could not be started: {}", container.name, one_line(container));
         return Some(settled(evidence, Verdict::NotStarted, Some(container.stage), message));
     }
-    if let Some(container) = failed.filter(|container| container.reason == "OOMKilled") {
-        if pod.reason != "Evicted" {
-            let message = format!("{} was killed at its memory limit", container.name);
-            return Some(settled(evidence, Verdict::HostMemory, Some(container.stage), message));
-        }
+    let over_limit = failed.filter(|container| container.reason == "OOMKilled" && pod.reason != "Evicted");
+    if let Some(container) = over_limit {
+        let message = format!("{} was killed at its memory limit", container.name);
+        return Some(settled(evidence, Verdict::HostMemory, Some(container.stage), message));
     }
     let disrupted = disruption(evidence)?;
     // An engine that ended by itself before the pod was taken away still tells why.
