@@ -18,6 +18,8 @@ use crate::job::Job;
 
 /// Memory that a neighbour leaves free, MiB.
 const LEFT_FREE_MIB: u64 = 1536;
+/// What an engine may take while its neighbour is still starting, MiB; much less than it lacks.
+const STILL_GROWS_MIB: u64 = 1024;
 /// What the engine truly needs on the misjudged card, percent of the published formula.
 const MISJUDGED_PERCENT: u32 = 185;
 /// Model of the misjudged card.
@@ -90,12 +92,12 @@ impl<'a> Neighbours<'a> {
             let Some(gpu) = self.bed.gpus()?.into_iter().find(|gpu| self.engine_grows_on(gpu)) else {
                 continue;
             };
-            let rest = gpu.free / MIB;
+            let rest = (gpu.free / MIB).saturating_sub(STILL_GROWS_MIB);
             if self.bed.hog_process(&gpu.node, &gpu.uuid, rest).is_err() {
                 continue;
             }
             println!(
-                "          a process of {} takes the rest of GPU #{}: {}",
+                "          a process of {} takes what is left of GPU #{}: {}",
                 gpu.node,
                 gpu.index,
                 mib(rest)

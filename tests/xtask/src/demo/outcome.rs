@@ -1,15 +1,18 @@
 //! What came of the demo: for people, as JSON, and the assertions on its story.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use gpusim::journal::{Entry, Event};
+use gpusim::journal;
 use serde::Serialize;
 use video_upscale::api::video_upscale::VideoUpscaleStatus;
 
 use super::attempts::{Attempt, Attempts};
 use super::film::{Facts, Film};
 use crate::bed::Bed;
+
+/// Name under which the engine's program was started.
+const ENGINE: &str = "python";
 
 /// The outcome, in the form of `--json`.
 #[derive(Serialize)]
@@ -42,9 +45,9 @@ impl Outcome {
         let mut double_bookings = 0;
         for node in bed.nodes() {
             let path = bed.journal(node);
-            let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-            let lines = text.lines().map(serde_json::from_str::<Entry>).collect::<Result<Vec<_>, _>>();
-            double_bookings += overlaps(&lines.with_context(|| format!("read {}", path.display()))?);
+            let entries = journal::read(&path).with_context(|| format!("read {}", path.display()))?;
+            let holds = journal::holds(&entries);
+            double_bookings += journal::overlaps(&holds, |hold| hold.who.comm == ENGINE).len();
         }
         Ok(Self {
             source: source.facts(),
@@ -102,55 +105,5 @@ impl Outcome {
             "no neighbour's out-of-memory end came back at the same step on another GPU"
         );
         Ok(())
-    }
-}
-
-/// How often an engine began to hold memory of a GPU on which another engine still held some.
-fn overlaps(entries: &[Entry]) -> usize {
-    let mut engines: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
-    let mut count = 0;
-    for entry in entries {
-        match &entry.event {
-            Event::Start { .. } => engines.clear(),
-            Event::HoldStart { uuid, who, .. } if who.comm != "gpu-hog" && who.pod.is_some() => {
-                let holders = engines.entry(uuid).or_default();
-                count += usize::from(!holders.is_empty());
-                holders.insert(who.pid);
-            }
-            Event::HoldEnd { uuid, pid, .. } => {
-                engines.entry(uuid).or_default().remove(pid);
-            }
-            _ => {}
-        }
-    }
-    count
-}
-
-#[cfg(test)]
-mod tests {
-    use gpusim::journal::Who;
-
-    use super::*;
-
-    fn entry(event: Event) -> Entry {
-        Entry { at: jiff::Timestamp::UNIX_EPOCH, event }
-    }
-
-    fn begins(pid: u32, comm: &str) -> Entry {
-        let who = Who {
-            pid,
-            comm: comm.into(),
-            cgroup: String::new(),
-            pod: Some("0b9c41d2-0000-4000-8000-000000000000".into()),
-        };
-        entry(Event::HoldStart { uuid: "GPU-a".into(), who, bytes: 1 })
-    }
-
-    #[test]
-    fn two_engines_on_one_gpu_are_counted() {
-        let ends = |pid| entry(Event::HoldEnd { uuid: "GPU-a".into(), pid, peak: 1 });
-        assert_eq!(overlaps(&[begins(1, "infer-video"), ends(1), begins(2, "infer-video")]), 0);
-        assert_eq!(overlaps(&[begins(1, "infer-video"), begins(2, "infer-video"), ends(1)]), 1);
-        assert_eq!(overlaps(&[begins(1, "gpu-hog"), begins(2, "infer-video")]), 0);
     }
 }
