@@ -192,7 +192,8 @@ impl Bed {
     /// When the kubeconfig cannot be used.
     pub async fn client(&self) -> Result<kube::Client> {
         let file = self.kubeconfig();
-        let config = kube::config::Kubeconfig::read_from(&file).with_context(|| format!("read {}", file.display()))?;
+        let config =
+            kube::config::Kubeconfig::read_from(&file).with_context(|| format!("read {}", file.display()))?;
         let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await;
         kube::Client::try_from(config.context("understand the kubeconfig")?).context("make a client")
     }
@@ -210,7 +211,9 @@ impl Bed {
     /// # Errors
     /// When kubectl fails.
     pub fn apply(&self, manifest: &Value) -> Result<()> {
-        self.kubectl_call(&["apply", "--server-side", "--force-conflicts", "-f", "-"])?.input(manifest.to_string()).done()
+        self.kubectl_call(&["apply", "--server-side", "--force-conflicts", "-f", "-"])?
+            .input(manifest.to_string())
+            .done()
     }
 
     /// The simulated driver of a node.
@@ -267,7 +270,12 @@ impl Bed {
     ///
     /// # Errors
     /// When `look` fails, time is up, or a process of the bed has ended; repeats the end of its log.
-    pub fn wait<T>(&self, what: &str, limit: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    pub fn wait<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut look: impl FnMut() -> Result<Option<T>>,
+    ) -> Result<T> {
         self.progress.wait(what, limit, || match (look()?, dead(&self.record)) {
             (None, Some(name)) => {
                 let log = Daemon::log(name, &self.layout.logs());
@@ -302,12 +310,17 @@ impl Bed {
     /// A call of ctr in a node.
     fn ctr(&self, node: &str) -> Result<Run> {
         let ctr = self.tools.path("ctr")?;
-        Ok(node::enter(&self.layout, node).args([ctr.as_path(), Path::new("--address"), Path::new(containerd::SOCKET)]))
+        Ok(node::enter(&self.layout, node).args([
+            ctr.as_path(),
+            Path::new("--address"),
+            Path::new(containerd::SOCKET),
+        ]))
     }
 
     /// Sends the nodes the images that they have not got.
     fn import(&mut self, images: &Images) -> Result<()> {
-        self.record.images = Image::ALL.iter().map(|it| (it.name().to_owned(), images.reference(*it))).collect();
+        self.record.images =
+            Image::ALL.iter().map(|it| (it.name().to_owned(), images.reference(*it))).collect();
         let wanted = images.references();
         let parts = crate::images::parts(images.layout())?;
         let there: Vec<String> = wanted.iter().chain(&parts).cloned().collect();
@@ -318,7 +331,8 @@ impl Bed {
             return Ok(());
         }
         self.progress.say(format_args!("importing images into {}", nodes.join(" and ")));
-        let calls: Vec<_> = nodes.iter().map(|node| Ok((*node, known(node), self.ctr(node)?))).collect::<Result<_>>()?;
+        let calls: Vec<_> =
+            nodes.iter().map(|node| Ok((*node, known(node), self.ctr(node)?))).collect::<Result<_>>()?;
         std::thread::scope(|scope| {
             let send = |(node, known, ctr): (&str, Vec<String>, Run)| {
                 let told = format!("import images into {node}");
@@ -380,10 +394,12 @@ fn lock(layout: &Layout, progress: &Progress) -> Result<File> {
     fs::create_dir_all(&layout.cache).with_context(|| format!("create {}", layout.cache.display()))?;
     let path = layout.lock();
     let file = File::create(&path).with_context(|| format!("open {}", path.display()))?;
-    progress.wait("another call that changes this bed", Duration::from_secs(3600), || match file.try_lock() {
-        Ok(()) => Ok(Some(())),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+    progress.wait("another call that changes this bed", Duration::from_secs(3600), || {
+        match file.try_lock() {
+            Ok(()) => Ok(Some(())),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+        }
     })?;
     Ok(file)
 }

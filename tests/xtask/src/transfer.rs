@@ -50,7 +50,8 @@ pub fn put(bed: &Bed, local: &Path, namespace: &str, place: &Place) -> Result<Pa
     fs::copy(local, &to).with_context(|| format!("copy {} to {}", local.display(), to.display()))?;
     let made = to.ancestors().take_while(|path| *path != volume);
     for path in made {
-        chown(path, Some(POD_USER), Some(POD_USER)).with_context(|| format!("hand over {}", path.display()))?;
+        chown(path, Some(POD_USER), Some(POD_USER))
+            .with_context(|| format!("hand over {}", path.display()))?;
     }
     Ok(to)
 }

@@ -80,9 +80,12 @@ pub fn remove(path: &Path) -> Result<()> {
 /// # Errors
 /// When the machine's state cannot be read.
 pub fn residue(layout: &Layout, group: &ControlGroup) -> Result<Vec<String>> {
-    let mut left: Vec<String> = network::left(layout).into_iter().map(|link| format!("interface {link}")).collect();
+    let mut left: Vec<String> =
+        network::left(layout).into_iter().map(|link| format!("interface {link}")).collect();
     left.extend(group.left().iter().map(|path| format!("control group {}", path.display())));
-    left.extend(mounts_below(&[&layout.run, &layout.state])?.iter().map(|path| format!("mount {}", path.display())));
+    left.extend(
+        mounts_below(&[&layout.run, &layout.state])?.iter().map(|path| format!("mount {}", path.display())),
+    );
     let files = [&layout.run, &layout.state].into_iter().filter(|path| path.exists());
     left.extend(files.map(|path| format!("folder {}", path.display())));
     left.extend(processes_of(layout)?);

@@ -29,7 +29,8 @@ pub fn configure(bed: &Bed, at: usize, name: &str) -> Result<PathBuf> {
     let networks = folder.join("cni.d");
     fs::create_dir_all(&networks).with_context(|| format!("create {}", networks.display()))?;
     write(&networks.join("10-bed.conflist"), &pod_network(&bed.addresses().pods(at)).to_string())?;
-    let plain = Run::new(bed.tools.path("ctr")?).args(["oci", "spec"]).output().context("ask for a plain spec")?;
+    let plain =
+        Run::new(bed.tools.path("ctr")?).args(["oci", "spec"]).output().context("ask for a plain spec")?;
     let plain = serde_json::from_str(&plain).context("understand the plain spec")?;
     let injecting = folder.join("nvidia.json");
     let spec = with_driver(plain, &bed.layout.driver_library(), &bed.layout.device(name))?;
@@ -101,7 +102,8 @@ fn pod_network(pods: &str) -> Value {
 
 /// The plain spec with the driver's two mounts.
 fn with_driver(mut plain: Value, library: &Path, device: &Path) -> Result<Value> {
-    let process = plain.get_mut("process").and_then(Value::as_object_mut).context("the spec has no process")?;
+    let process =
+        plain.get_mut("process").and_then(Value::as_object_mut).context("the spec has no process")?;
     // The plain spec limits open files to 1024; the runtime's own limit is the one that pods get elsewhere.
     process.remove("rlimits");
     let mounts = plain.get_mut("mounts").and_then(Value::as_array_mut).context("the spec has no mounts")?;
@@ -126,7 +128,8 @@ mod tests {
         let plain = json!({"process": {"rlimits": [{"type": "RLIMIT_NOFILE"}]}, "mounts": [{"destination": "/proc"}]});
         let spec = with_driver(plain, Path::new("/bed/lib.so"), Path::new("/run/bed/device")).unwrap();
         assert!(spec["process"].get("rlimits").is_none());
-        let to: Vec<_> = spec["mounts"].as_array().unwrap().iter().map(|m| m["destination"].clone()).collect();
+        let to: Vec<_> =
+            spec["mounts"].as_array().unwrap().iter().map(|m| m["destination"].clone()).collect();
         assert_eq!(to, ["/proc", LIBRARY, DEVICE]);
         assert_eq!(spec["mounts"][2]["source"], "/run/bed/device");
     }

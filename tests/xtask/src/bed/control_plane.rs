@@ -67,10 +67,12 @@ fn etcd(bed: &Bed, addresses: Addresses) -> Result<Daemon> {
 
 fn api_server(bed: &Bed, authority: &Authority, tokens: &TokenKey, addresses: Addresses) -> Result<Daemon> {
     let host = addresses.host();
-    let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"].map(str::to_owned);
+    let names =
+        ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"].map(str::to_owned);
     let names: Vec<String> = names.into_iter().chain([host.clone(), addresses.api_service()]).collect();
     let serving = authority.server("kube-apiserver", &names)?;
-    let kubelet = authority.client("kube-apiserver-kubelet-client", "kube-apiserver", Some("system:masters"))?;
+    let kubelet =
+        authority.client("kube-apiserver-kubelet-client", "kube-apiserver", Some("system:masters"))?;
     Ok(Daemon::new("kube-apiserver", &bed.tools.path("kube-apiserver")?)
         .flag("etcd-servers", addresses.etcd())
         .flag("bind-address", &host)

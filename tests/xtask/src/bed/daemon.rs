@@ -95,7 +95,8 @@ impl Daemon {
             .stderr(log)
             .spawn()
             .with_context(|| format!("start {}", self.name))?;
-        Process::find(child.id()).with_context(|| format!("{} ended at once; see {}", self.name, file.display()))
+        Process::find(child.id())
+            .with_context(|| format!("{} ended at once; see {}", self.name, file.display()))
     }
 }
 
@@ -109,6 +110,9 @@ mod tests {
             .flag("config", "/x")
             .inside(Path::new("/run/n.net"), Some(Path::new("/run/n.mnt")));
         let words: Vec<_> = daemon.words.iter().map(|word| word.to_string_lossy()).collect();
-        assert_eq!(words, ["nsenter", "--net=/run/n.net", "--mount=/run/n.mnt", "--", "/bin/kubelet", "--config=/x"]);
+        assert_eq!(
+            words,
+            ["nsenter", "--net=/run/n.net", "--mount=/run/n.mnt", "--", "/bin/kubelet", "--config=/x"]
+        );
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use gpusim::config::{CardConfig, NodeConfig};
 
+use super::Bed;
 use super::daemon::Daemon;
 use super::layout::NODES;
-use super::Bed;
 use crate::images::{Programs, digest};
 use crate::tools::Tools;
 

@@ -30,10 +30,14 @@ impl Bed {
         let _lock = super::lock(&self.layout, &self.progress)?;
         let mut record = self.fresh_record()?;
         let prefix = format!("hog-{uuid}-");
-        let ours: Vec<Process> = record.hogs.extract_if(.., |name, _| name.starts_with(&prefix)).map(|(_, it)| it).collect();
+        let ours: Vec<Process> =
+            record.hogs.extract_if(.., |name, _| name.starts_with(&prefix)).map(|(_, it)| it).collect();
         let mut ended = 0_usize;
         for process in ours.into_iter().filter(|process| process.runs()) {
-            let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw).context("a process without a number")?;
+            let pid = i32::try_from(process.pid)
+                .ok()
+                .and_then(Pid::from_raw)
+                .context("a process without a number")?;
             kill_process(pid, Signal::KILL).with_context(|| format!("end process {}", process.pid))?;
             let what = format!("process {} to end", process.pid);
             self.progress.wait(&what, Duration::from_secs(10), || Ok((!process.runs()).then_some(())))?;

@@ -203,7 +203,10 @@ pub fn free_addresses(id: &str, routes: &[&str]) -> Option<Addresses> {
         let prefix = format!("10.{octet}.");
         routes.iter().any(|route| route.starts_with(&prefix))
     };
-    (0..=u8::MAX).map(|step| start.wrapping_add(step)).find(|octet| (64..=250).contains(octet) && !taken(*octet)).map(|octet| Addresses { octet })
+    (0..=u8::MAX)
+        .map(|step| start.wrapping_add(step))
+        .find(|octet| (64..=250).contains(octet) && !taken(*octet))
+        .map(|octet| Addresses { octet })
 }
 
 #[cfg(test)]
@@ -231,7 +234,10 @@ mod tests {
     #[test]
     fn a_network_in_use_is_passed_over() {
         assert_eq!(free_addresses("64aaaa", &["default"]), Some(Addresses { octet: 0x64 }));
-        assert_eq!(free_addresses("64aaaa", &["10.100.0.0/16", "10.0.0.0/8"]), Some(Addresses { octet: 101 }));
+        assert_eq!(
+            free_addresses("64aaaa", &["10.100.0.0/16", "10.0.0.0/8"]),
+            Some(Addresses { octet: 101 })
+        );
         assert_eq!(free_addresses("05aaaa", &[]), Some(Addresses { octet: 64 }), "low numbers are popular");
         let all: Vec<String> = (0..=255).map(|n| format!("10.{n}.0.0/16")).collect();
         let all: Vec<&str> = all.iter().map(String::as_str).collect();

@@ -80,7 +80,8 @@ pub fn start(bed: &mut Bed, authority: &Authority, at: usize, name: &str) -> Res
     let kubelet_kubeconfig = bed.layout.pki().join(format!("kubelet-{name}.kubeconfig"));
     authority.kubeconfig(&kubelet_kubeconfig, &addresses.api_server(), &kubelet_client)?;
     let address = addresses.node(at);
-    let serving = authority.server(&format!("kubelet-{name}-serving"), &[name.to_owned(), address.clone()])?;
+    let serving =
+        authority.server(&format!("kubelet-{name}-serving"), &[name.to_owned(), address.clone()])?;
     let kubelet_config = bed.layout.node(name).join("kubelet.json");
     let settings = kubelet_settings(
         &bed.group.of_node(name),

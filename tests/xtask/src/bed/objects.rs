@@ -23,7 +23,8 @@ const SIZE: &str = "100Gi";
 pub fn apply(bed: &Bed) -> Result<()> {
     let folder = bed.volumes().join(TENANT_NAMESPACE).join(TENANT_NAMESPACE);
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    chown(&folder, Some(POD_USER), Some(POD_USER)).with_context(|| format!("hand over {}", folder.display()))?;
+    chown(&folder, Some(POD_USER), Some(POD_USER))
+        .with_context(|| format!("hand over {}", folder.display()))?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o775)).context("open the volume's folder")?;
     let items = [runtime_class(), namespace(TENANT_NAMESPACE)].into_iter();
     let items: Vec<Value> = items.chain(volume(TENANT_NAMESPACE, TENANT_NAMESPACE, &folder)).collect();

@@ -89,7 +89,8 @@ impl Authority {
     /// When the key cannot be made or a file not be written.
     pub fn token_key(&self) -> Result<TokenKey> {
         let key = KeyPair::generate().context("make the key for tokens")?;
-        let files = TokenKey { private: self.folder.join("tokens.key"), public: self.folder.join("tokens.pub") };
+        let files =
+            TokenKey { private: self.folder.join("tokens.key"), public: self.folder.join("tokens.pub") };
         write(&files.private, &key.serialize_pem())?;
         write(&files.public, &key.public_key_pem())?;
         Ok(files)

@@ -19,7 +19,8 @@ pub fn anew(bed: &mut Bed, programs: &Programs, shape: String) -> Result<()> {
     clearing::machine(&bed.layout, &bed.group, &bed.progress)?;
     clearing::storage(&bed.layout)?;
     let addresses = network::choose(&bed.layout)?;
-    let settings = node::KERNEL_SETTINGS.iter().filter_map(|file| Some((file.into(), fs::read_to_string(file).ok()?)));
+    let settings =
+        node::KERNEL_SETTINGS.iter().filter_map(|file| Some((file.into(), fs::read_to_string(file).ok()?)));
     bed.record = Record {
         boot: boot()?,
         octet: addresses.octet,
@@ -58,5 +59,6 @@ fn run_folder(bed: &Bed) -> Result<()> {
     fs::create_dir_all(run).with_context(|| format!("create {}", run.display()))?;
     fs::set_permissions(run, fs::Permissions::from_mode(0o755)).context("open the run folder")?;
     mount_bind(run, run).with_context(|| format!("mount {}", run.display()))?;
-    mount_change(run, MountPropagationFlags::PRIVATE).with_context(|| format!("make {} private", run.display()))
+    mount_change(run, MountPropagationFlags::PRIVATE)
+        .with_context(|| format!("make {} private", run.display()))
 }

@@ -18,7 +18,9 @@ const NAME: &str = "org.opencontainers.image.ref.name";
 /// # Errors
 /// When its index cannot be read.
 pub fn references(layout: &Path) -> Result<BTreeSet<String>> {
-    Ok(index(layout)?.map(|index| manifests(&index).filter_map(name).map(str::to_owned).collect()).unwrap_or_default())
+    Ok(index(layout)?
+        .map(|index| manifests(&index).filter_map(name).map(str::to_owned).collect())
+        .unwrap_or_default())
 }
 
 /// Takes other images out of a layout's index.
@@ -96,7 +98,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(references(folder.path()).unwrap().is_empty());
         let named = |name: &str| json!({"digest": "sha256:0", "annotations": {NAME: name}});
-        let index = json!({"schemaVersion": 2, "manifests": [named("a:1"), named("a:2"), {"digest": "sha256:1"}]});
+        let index =
+            json!({"schemaVersion": 2, "manifests": [named("a:1"), named("a:2"), {"digest": "sha256:1"}]});
         fs::write(folder.path().join("index.json"), index.to_string()).unwrap();
         keep_only(folder.path(), &["a:2".to_owned()]).unwrap();
         assert_eq!(references(folder.path()).unwrap(), ["a:2".to_owned()].into());

@@ -17,7 +17,8 @@ const LIMIT: Duration = Duration::from_secs(3600);
 const COPIED: [&str; 5] = ["upscale-controller", "upscale-agent", "upscale-worker", "infer-video", "gpu-hog"];
 
 /// What is in the stand-in for the weights.
-const MODELS: &str = "The stand-in engine needs no weights. This file proves that image volumes are mounted.\n";
+const MODELS: &str =
+    "The stand-in engine needs no weights. This file proves that image volumes are mounted.\n";
 
 /// Where cargo has put the programs.
 #[derive(Clone, Debug)]
@@ -45,7 +46,8 @@ impl Programs {
             .long("cargo rustc", LIMIT, &log, progress)?;
         let known = cargo().args(["metadata", "--format-version=1", "--no-deps"]).output()?;
         let known: Value = serde_json::from_str(&known).context("understand cargo metadata")?;
-        let target = known.get("target_directory").and_then(Value::as_str).context("find the target folder")?;
+        let target =
+            known.get("target_directory").and_then(Value::as_str).context("find the target folder")?;
         Ok(Self { folder: Path::new(target).join("release") })
     }
 

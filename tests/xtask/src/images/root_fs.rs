@@ -38,7 +38,8 @@ pub fn ensure(store: &Store, cache: &Path, name: &str, progress: &Progress) -> R
     let tree = folder.join(format!("{}.tar", name.replace(':', "-")));
     if !tree.exists() {
         let mirror = mirror();
-        progress.say(format_args!("making a Debian 13 root with ffmpeg from {mirror}, once; takes about 70 s"));
+        progress
+            .say(format_args!("making a Debian 13 root with ffmpeg from {mirror}, once; takes about 70 s"));
         let making = tree.with_extension("part");
         Run::new("mmdebstrap")
             .args(["--variant=essential", "--format=tar"])

@@ -52,11 +52,27 @@ impl Store {
     ///
     /// # Errors
     /// When buildah fails.
-    pub fn build(&self, recipe: &Path, stage: &str, base: &str, reference: &str, context: &Path) -> Result<()> {
-        self.call(["build", "--quiet", "--layers", "--isolation", "chroot", "--pull=never", "--timestamp", "0"])
-            .args(["--target", stage, "--tag", reference, "--build-arg", &format!("BASE={base}")])
-            .args([OsStr::new("--file"), recipe.as_os_str(), context.as_os_str()])
-            .done()
+    pub fn build(
+        &self,
+        recipe: &Path,
+        stage: &str,
+        base: &str,
+        reference: &str,
+        context: &Path,
+    ) -> Result<()> {
+        self.call([
+            "build",
+            "--quiet",
+            "--layers",
+            "--isolation",
+            "chroot",
+            "--pull=never",
+            "--timestamp",
+            "0",
+        ])
+        .args(["--target", stage, "--tag", reference, "--build-arg", &format!("BASE={base}")])
+        .args([OsStr::new("--file"), recipe.as_os_str(), context.as_os_str()])
+        .done()
     }
 
     /// Writes an image into a folder of the OCI image layout, beside what is there.
@@ -73,7 +89,12 @@ impl Store {
     fn call<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Run {
         Run::new("unshare")
             .args(["--mount", "--propagation", "private", "--", "buildah", "--storage-driver", self.driver])
-            .args([OsStr::new("--root"), self.root.as_os_str(), OsStr::new("--runroot"), self.run.as_os_str()])
+            .args([
+                OsStr::new("--root"),
+                self.root.as_os_str(),
+                OsStr::new("--runroot"),
+                self.run.as_os_str(),
+            ])
             .args(args)
     }
 }
