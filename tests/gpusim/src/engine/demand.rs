@@ -64,6 +64,7 @@ fn precise(options: &Options, bytes: u64) -> u64 {
 mod tests {
     use super::*;
 
+    #[expect(clippy::arithmetic_side_effects, reason = "small figures of a test")]
     fn gib(args: &str, side: u64, frames: u64) -> f64 {
         let args: Vec<String> = format!("--input a {args}").split_whitespace().map(str::to_owned).collect();
         let options = Options::parse(&args, 1).unwrap();

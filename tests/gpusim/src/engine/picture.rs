@@ -146,6 +146,7 @@ mod tests {
         black as f64 / frames.values[0].len() as f64
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "small figures of a test")]
     fn tiled(width: usize, height: usize, tile: usize, overlap: usize, scale: usize) -> Frames {
         let enlarged = grey(width * scale, height * scale);
         let mut canvas = Canvas::new(width * scale, height * scale, 1);
