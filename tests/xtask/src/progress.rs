@@ -1,6 +1,7 @@
 //! What the person at the terminal sees while something takes long: one line per step with the seconds so far, and
 //! while waiting what it waits for and for how long it will.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -26,7 +27,8 @@ impl Default for Progress {
 impl Progress {
     /// Tells what begins now.
     pub fn say(&self, what: impl std::fmt::Display) {
-        println!("[{:6.1} s] {what}", self.began.elapsed().as_secs_f64());
+        // Nobody may be reading any more; the work goes on.
+        let _unread = writeln!(std::io::stdout(), "[{:6.1} s] {what}", self.began.elapsed().as_secs_f64());
     }
 
     /// Waits until `look` finds something; says so every 15 s.

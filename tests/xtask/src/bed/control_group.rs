@@ -15,9 +15,17 @@ use crate::progress::Progress;
 /// The subtree of a bed.
 #[derive(Clone, Debug)]
 pub struct ControlGroup {
-    hierarchies: Vec<PathBuf>,
+    machine: Hierarchies,
     name: String,
-    unified: bool,
+}
+
+/// Mount points of the machine's hierarchies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Hierarchies {
+    /// One for everything.
+    Unified(PathBuf),
+    /// One per controller; and the new one, without controllers, in which only runtimes make groups.
+    Old { controllers: Vec<PathBuf>, bare: Vec<PathBuf> },
 }
 
 impl ControlGroup {
@@ -27,8 +35,8 @@ impl ControlGroup {
     /// When the machine's mounts cannot be read.
     pub fn new(name: &str) -> Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
-        let (hierarchies, unified) = hierarchies(&mounts);
-        Ok(Self { hierarchies, name: name.to_owned(), unified })
+        let machine = hierarchies(&mounts).context("this machine has no control groups")?;
+        Ok(Self { machine, name: name.to_owned() })
     }
 
     /// Makes the subtree and, in it, a group for the bed's own processes and one per node.
@@ -36,13 +44,10 @@ impl ControlGroup {
     /// # Errors
     /// When the machine does not let its control groups be changed.
     pub fn make(&self, nodes: &[&str]) -> Result<()> {
-        for hierarchy in &self.hierarchies {
-            let root = hierarchy.join(&self.name);
-            if self.unified {
-                enable_controllers(hierarchy)?;
-            }
+        for root in self.roots() {
             make(&root)?;
-            if self.unified {
+            if let Hierarchies::Unified(all) = &self.machine {
+                enable_controllers(all)?;
                 enable_controllers(&root)?;
             }
             for group in nodes.iter().copied().chain(["own"]) {
@@ -54,7 +59,7 @@ impl ControlGroup {
 
     /// The files that a process of the bed writes its number to.
     pub fn own(&self) -> Vec<PathBuf> {
-        self.hierarchies.iter().map(|root| root.join(&self.name).join("own/cgroup.procs")).collect()
+        self.roots().iter().map(|root| root.join("own/cgroup.procs")).collect()
     }
 
     /// A node's group as its kubelet names it.
@@ -64,7 +69,21 @@ impl ControlGroup {
 
     /// What there is of the subtree.
     pub fn left(&self) -> Vec<PathBuf> {
-        self.hierarchies.iter().map(|root| root.join(&self.name)).filter(|root| root.exists()).collect()
+        let bare = match &self.machine {
+            Hierarchies::Unified(_) => &[],
+            Hierarchies::Old { bare, .. } => bare.as_slice(),
+        };
+        let bare = bare.iter().map(|hierarchy| hierarchy.join(&self.name));
+        self.roots().into_iter().chain(bare).filter(|root| root.exists()).collect()
+    }
+
+    /// The subtree in each hierarchy that has controllers.
+    fn roots(&self) -> Vec<PathBuf> {
+        let hierarchies = match &self.machine {
+            Hierarchies::Unified(all) => std::slice::from_ref(all),
+            Hierarchies::Old { controllers, .. } => controllers.as_slice(),
+        };
+        hierarchies.iter().map(|hierarchy| hierarchy.join(&self.name)).collect()
     }
 
     /// The processes of the subtree.
@@ -158,8 +177,8 @@ fn processes(group: &Path) -> Vec<i32> {
     text.lines().filter_map(|line| line.trim().parse().ok()).filter(|pid| *pid > 0).collect()
 }
 
-/// Mount points of the hierarchies that hold processes, and whether the machine has only the unified one.
-fn hierarchies(mountinfo: &str) -> (Vec<PathBuf>, bool) {
+/// Reads the mount points from /proc/self/mountinfo.
+fn hierarchies(mountinfo: &str) -> Option<Hierarchies> {
     let mount_of = |line: &str, kind: &str| {
         let (before, after) = line.split_once(" - ")?;
         (after.split_whitespace().next()? == kind)
@@ -171,8 +190,11 @@ fn hierarchies(mountinfo: &str) -> (Vec<PathBuf>, bool) {
         found.dedup();
         found
     };
-    let old = all("cgroup");
-    if old.is_empty() { (all("cgroup2").into_iter().take(1).collect(), true) } else { (old, false) }
+    let (controllers, unified) = (all("cgroup"), all("cgroup2"));
+    if !controllers.is_empty() {
+        return Some(Hierarchies::Old { controllers, bare: unified });
+    }
+    unified.into_iter().next().map(Hierarchies::Unified)
 }
 
 #[cfg(test)]
@@ -188,13 +210,15 @@ mod tests {
              32 30 0:28 / /sys/fs/cgroup/memory rw shared:3 - cgroup cgroup rw,memory\n\
              33 30 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
         );
-        let found = hierarchies(&text);
-        assert_eq!(found, (vec!["/sys/fs/cgroup/cpu".into(), "/sys/fs/cgroup/memory".into()], false));
+        let controllers = vec!["/sys/fs/cgroup/cpu".into(), "/sys/fs/cgroup/memory".into()];
+        let bare = vec!["/sys/fs/cgroup/unified".into()];
+        assert_eq!(hierarchies(&text), Some(Hierarchies::Old { controllers, bare }));
+        assert_eq!(hierarchies(TMPFS), None);
     }
 
     #[test]
     fn a_new_machine_has_one() {
         let text = "30 1 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
-        assert_eq!(hierarchies(text), (vec!["/sys/fs/cgroup".into()], true));
+        assert_eq!(hierarchies(text), Some(Hierarchies::Unified("/sys/fs/cgroup".into())));
     }
 }
