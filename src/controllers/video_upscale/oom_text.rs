@@ -1,0 +1,1 @@
+//! Reads what an engine wrote when memory ran out.

@@ -1,0 +1,1 @@
+//! Whose fault an out-of-memory end was.
