@@ -1,6 +1,7 @@
 //! The frame rule: N = multiple x k + remainder, N >= minimum.
 
-use crate::api::profile::{FrameRule, Input};
+use super::engine_input;
+use crate::api::profile::{FrameRule, UpscaleProfileSpec};
 
 /// Whether an engine with that rule keeps all of `frames`.
 pub fn frames_ok(rule: FrameRule, frames: u32) -> bool {
@@ -18,19 +19,21 @@ pub fn frames_up(rule: FrameRule, frames: u32) -> Option<u32> {
 
 /// Most frames that one of `pieces` equal pieces reads, for a segment inside the film that reads `longest_read` whole.
 /// `least_context`: with the profile's least context before. `None` if the rule is absurd.
-pub fn longest_piece(input: &Input, longest_read: u32, pieces: u32, least_context: bool) -> Option<u32> {
-    let full = u32::try_from(input.context.before).unwrap_or(0);
-    let before = match input.context.least_before {
-        Some(least) if least_context => u32::try_from(least).unwrap_or(0).min(full),
-        _ => full,
-    };
+pub fn longest_piece(
+    spec: &UpscaleProfileSpec,
+    longest_read: u32,
+    pieces: u32,
+    least_context: bool,
+) -> Option<u32> {
+    let full = engine_input(spec, false).context_before;
+    let engine = engine_input(spec, least_context);
+    let (before, after) = (engine.context_before, engine.context_after);
     if pieces <= 1 && before == full {
         return Some(longest_read);
     }
-    let after = u32::try_from(input.context.after).unwrap_or(0);
     let owned = longest_read.saturating_sub(full).saturating_sub(after).max(1).div_ceil(pieces.max(1));
     let read = owned.checked_add(before)?.checked_add(after)?;
-    Some(frames_up(input.frames, read)?.min(longest_read))
+    Some(frames_up(spec.input.frames, read)?.min(longest_read))
 }
 
 #[cfg(test)]
@@ -62,11 +65,11 @@ mod tests {
 
     #[test]
     fn pieces_and_least_context_read_less() {
-        let input = flashvsr().input;
-        assert_eq!(longest_piece(&input, 101, 1, false), Some(101));
-        assert_eq!(longest_piece(&input, 101, 2, false), Some(69));
-        assert_eq!(longest_piece(&input, 101, 4, false), Some(53));
-        assert_eq!(longest_piece(&input, 101, 4, true), Some(37));
-        assert_eq!(longest_piece(&input, 21, 4, true), Some(21));
+        let spec = flashvsr();
+        assert_eq!(longest_piece(&spec, 101, 1, false), Some(101));
+        assert_eq!(longest_piece(&spec, 101, 2, false), Some(69));
+        assert_eq!(longest_piece(&spec, 101, 4, false), Some(53));
+        assert_eq!(longest_piece(&spec, 101, 4, true), Some(37));
+        assert_eq!(longest_piece(&spec, 21, 4, true), Some(21));
     }
 }

@@ -3,6 +3,7 @@
 //! evaluation fail for its own sake, but every formula is still computed without overflow and says `None` instead.
 
 mod check;
+mod engine;
 mod frames;
 mod memory;
 mod picture;
@@ -14,6 +15,7 @@ mod time;
 pub(crate) mod testdata;
 
 pub use check::{ProfileError, check};
+pub use engine::{engine_input, engine_output};
 pub use frames::{frames_ok, frames_up, longest_piece};
 pub use memory::{HostFlags, host_limit_bytes, need_bytes, scratch_bytes};
 pub use picture::Picture;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Picture, Tiling, step_of, tile_at};
+use super::{Picture, Tiling, engine_output, step_of, tile_at};
 use crate::api::profile::UpscaleProfileSpec;
-use crate::api::worker::{EngineOutput, SCRATCH_MOUNT, piece_input, piece_output};
+use crate::api::worker::{SCRATCH_MOUNT, piece_input, piece_output};
 
 /// A token of the profile's arguments and environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,14 +117,8 @@ pub struct Rendered {
 
 /// Fills the profile's command line for one piece at a step. `None` if the step is not offered for the picture, or a
 /// token has no value there ([`super::check`] refuses such profiles).
-pub fn render(
-    spec: &UpscaleProfileSpec,
-    step: u32,
-    picture: &Picture,
-    piece: Piece,
-    output: &EngineOutput,
-) -> Option<Rendered> {
-    let values = Values { spec, tiling: tile_at(spec, step, picture)?, picture, piece, output };
+pub fn render(spec: &UpscaleProfileSpec, step: u32, picture: &Picture, piece: Piece) -> Option<Rendered> {
+    let values = Values { spec, tiling: tile_at(spec, step, picture)?, picture, piece };
     let all = |templates: &[String]| -> Option<Vec<String>> {
         templates.iter().map(|template| values.fill(template)).collect()
     };
@@ -143,7 +137,6 @@ struct Values<'a> {
     tiling: Tiling,
     picture: &'a Picture,
     piece: Piece,
-    output: &'a EngineOutput,
 }
 
 impl Values<'_> {
@@ -166,7 +159,7 @@ impl Values<'_> {
         };
         Some(match token {
             Token::Input => piece_input(self.spec.input.kind, self.piece.number),
-            Token::Output => piece_output(self.output, self.piece.number),
+            Token::Output => piece_output(&engine_output(self.spec), self.piece.number),
             Token::Scratch => SCRATCH_MOUNT.to_owned(),
             Token::Models => self.spec.engine.models.as_ref()?.path.clone(),
             Token::Scale => self.picture.scale.to_string(),
@@ -185,12 +178,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::profile::testdata::{engine_output, flashvsr, realesrgan, seedvr2};
+    use crate::profile::testdata::{flashvsr, realesrgan, seedvr2};
 
     const PIECE: Piece = Piece { number: 0, frames: 101, fragmentation_env: false };
 
     fn line(spec: &UpscaleProfileSpec, step: u32, picture: &Picture, piece: Piece) -> String {
-        let rendered = render(spec, step, picture, piece, &engine_output(spec)).unwrap();
+        let rendered = render(spec, step, picture, piece).unwrap();
         [rendered.command, rendered.args].concat().join(" ")
     }
 
@@ -222,11 +215,8 @@ mod tests {
     fn the_environment_against_fragmentation_comes_only_when_asked_for() {
         let spec = flashvsr();
         let picture = Picture::of(&spec, 1920, 1080, 2);
-        let env = |fragmentation_env| {
-            render(&spec, 3, &picture, Piece { fragmentation_env, ..PIECE }, &engine_output(&spec))
-                .unwrap()
-                .env
-        };
+        let env =
+            |fragmentation_env| render(&spec, 3, &picture, Piece { fragmentation_env, ..PIECE }).unwrap().env;
         assert_eq!(env(false).get("HOME").map(String::as_str), Some("/scratch"));
         assert_eq!(env(false).get("PYTORCH_CUDA_ALLOC_CONF"), None);
         assert_eq!(env(true)["PYTORCH_CUDA_ALLOC_CONF"], "expandable_segments:True");

@@ -4,4 +4,4 @@ mod history;
 mod next;
 
 pub use history::{Flags, History};
-pub use next::{Avoid, Next, Penalty, Retry, Situation, Turn, next};
+pub use next::{Avoid, FULL_VOLUME_PAUSE, Next, Penalty, Retry, Situation, Turn, next};

@@ -49,6 +49,8 @@ pub struct HistoryError(String);
 impl History {
     /// Most attempts that are counted on the wire; beyond, the number stands still.
     pub const MOST_MADE: u32 = 99_999;
+    /// Most counted attempts on the wire.
+    pub const MOST_COUNTED: u32 = 99;
     /// Most bytes of an entry.
     pub const MAX_BYTES: usize = 40;
 
@@ -126,7 +128,7 @@ fn parse(text: &str) -> Option<History> {
     let history = History {
         segment: number(segment, 99_999)?,
         made: number(fields.next()?, History::MOST_MADE)?,
-        counted: number(fields.next()?, 99)?,
+        counted: number(fields.next()?, History::MOST_COUNTED)?,
         step: number(fields.next()?, 15)?,
         pieces: number(fields.next()?, 4).filter(|pieces| matches!(pieces, 1 | 2 | 4))?,
         flags: fields.next()?.parse().ok()?,
