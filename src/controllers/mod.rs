@@ -1,3 +1,4 @@
 //! The job loop.
 
+pub mod attempts;
 pub mod video_upscale;

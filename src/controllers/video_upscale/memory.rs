@@ -31,10 +31,8 @@ pub struct Memory {
     pub segments: BTreeMap<u32, Aversion>,
     /// When a pod's end was first seen, by pod UID.
     pub ends: BTreeMap<String, Timestamp>,
-    /// Pods that were deleted as they did not start, by UID.
-    pub not_started: BTreeSet<String>,
-    /// Names of attempt pods that were seen alive or made, with the UID once it is known.
-    pub made: BTreeMap<String, Option<String>>,
+    /// Attempts, by segment and number, whose pods were seen or made and not judged yet; with the UID once known.
+    pub made: BTreeMap<(u32, u32), Option<String>>,
     /// A create that was refused: when to try again, and what the API server said.
     pub refused: Option<(Timestamp, String)>,
     /// A full volume: when to try again, and what was said.
@@ -108,8 +106,8 @@ impl Memory {
     }
 
     /// Notes that an attempt's pod exists.
-    pub fn note_made(&mut self, name: &str, uid: Option<&str>) {
-        insert(&mut self.made, name.to_owned(), uid.map(str::to_owned));
+    pub fn note_made(&mut self, segment: u32, attempt: u32, uid: Option<&str>) {
+        insert(&mut self.made, (segment, attempt), uid.map(str::to_owned));
     }
 
     /// Forgets what concerns a finished segment.

@@ -4,6 +4,7 @@
 //! So every prefix leaves a legal world, and what cannot be seen twice is recorded before its evidence goes. The one
 //! exception: once the engine has ended with 0 its GPU is released first, as the pod stays until its end is recorded.
 
+mod claims;
 mod draft;
 mod film;
 mod finale;
@@ -13,6 +14,7 @@ pub mod segments;
 mod settle;
 mod single;
 pub mod status;
+mod telling;
 pub mod wait;
 mod wanted;
 
@@ -114,14 +116,24 @@ impl Profile {
 }
 
 /// What the fleet could offer to a job.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offer {
-    /// GPUs that match `spec.gpu`, whoever uses them now.
-    pub gpus: u32,
-    /// Most memory of a matching GPU, bytes.
-    pub largest_gpu: Option<u64>,
+    /// Memory that each GPU matching `spec.gpu` has when empty, bytes, whoever uses it now.
+    pub totals: Vec<u64>,
     /// Smallest matching node's allocatable memory divided by its GPUs, bytes.
     pub host_budget_bytes: Option<u64>,
+}
+
+impl Offer {
+    /// GPUs that match.
+    pub fn gpus(&self) -> u32 {
+        u32::try_from(self.totals.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Most memory of a matching GPU, bytes.
+    pub fn largest_gpu(&self) -> Option<u64> {
+        self.totals.iter().copied().max()
+    }
 }
 
 /// The job's claims of volumes.

@@ -1,9 +1,10 @@
 //! A plan in the making: the status as it will stand, and the changes by their place in the order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod};
 
 use super::segments::Segments;
 use super::status::{self, Said};
@@ -139,6 +140,41 @@ impl<'a> Draft<'a> {
     /// Gives a GPU back once what is known of the attempt is recorded.
     pub fn free(&mut self, claim: &Claim, pod: Option<&SeenPod>, how: Freed) {
         self.after_record.push(release(claim, pod, how));
+    }
+
+    /// Gives back the GPU of an attempt whose pod is gone, once that is recorded.
+    pub fn free_gone(&mut self, claim: &Claim, pod_uid: Option<String>, how: Freed) {
+        self.after_record.push(Change::Release { claim: Box::new(claim.clone()), pod_uid, how });
+    }
+
+    /// Makes a pod without a GPU, on nodes that can mount the job's volumes. There is none if the profile's figures
+    /// overflow for the film, which no retry heals.
+    pub fn create_single(&mut self, pod: Option<Pod>) {
+        let Some(mut pod) = pod else {
+            let message = "The profile's memory figures overflow for this film".to_owned();
+            self.fail(FailureReason::EngineError, message);
+            return;
+        };
+        if let Some(nodes) = &self.observed.volumes.nodes {
+            on_nodes(&mut pod, nodes);
+        }
+        self.first.push(Change::CreatePod { pod: Box::new(pod), claim: None });
+    }
+
+    /// Whether the API server refused a pod of ours a moment ago.
+    pub fn is_refused(&self) -> bool {
+        self.memory.refused.as_ref().is_some_and(|(until, _)| *until > self.now)
+    }
+
+    /// Says that the API server refuses our pods, if it does.
+    pub fn say_refused(&mut self) -> bool {
+        let Some((until, message)) = self.memory.refused.clone().filter(|(until, _)| *until > self.now) else {
+            return false;
+        };
+        let message = format!("{message}; tried again each minute");
+        self.scheduled(Status::False, ScheduledReason::PodsForbidden, message);
+        self.look_again_at(until);
+        true
     }
 
     /// Deletes a pod once what is known of it is recorded.
@@ -367,6 +403,20 @@ impl<'a> Draft<'a> {
         self.status.tried = self.tried.values().map(ToString::to_string).collect();
         self.status.observed_generation = self.observed.identity.generation;
     }
+}
+
+/// Binds a pod to nodes of those names.
+fn on_nodes(pod: &mut Pod, nodes: &BTreeSet<String>) {
+    let Some(spec) = pod.spec.as_mut() else { return };
+    let names = NodeSelectorRequirement {
+        key: "metadata.name".to_owned(),
+        operator: "In".to_owned(),
+        values: Some(nodes.iter().cloned().collect()),
+    };
+    let term = NodeSelectorTerm { match_fields: Some(vec![names]), ..NodeSelectorTerm::default() };
+    spec.affinity.get_or_insert_default().node_affinity.get_or_insert_default()
+        .required_during_scheduling_ignored_during_execution =
+        Some(NodeSelector { node_selector_terms: vec![term] });
 }
 
 fn release(claim: &Claim, pod: Option<&SeenPod>, how: Freed) -> Change {

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use super::Observed;
 use crate::api::conditions::FailureReason;
 use crate::api::profile::{UpscaleProfileSpec, UpscaleProfileStatus};
-use crate::api::worker::{EngineInput, EngineOutput, JobRef};
+use crate::api::worker::JobRef;
 use crate::controllers::video_upscale::job::Job;
 use crate::controllers::video_upscale::pods::JobFacts;
 use crate::fleet::demand::StepNeed;
@@ -123,34 +123,6 @@ impl<'a> Film<'a> {
     /// `long-768 384/48`.
     pub fn label(&self, step: u32) -> String {
         profile::label(self.spec, step, &self.picture)
-    }
-}
-
-/// What the engine wants of its input, from the profile; with the least context if so wanted.
-pub fn engine_input(spec: &UpscaleProfileSpec, least_context: bool) -> EngineInput {
-    let number = |value: i32| u32::try_from(value).unwrap_or(0);
-    let context = &spec.input.context;
-    let before = if least_context { context.least_before.unwrap_or(context.before) } else { context.before };
-    EngineInput {
-        kind: spec.input.kind,
-        pad: number(spec.input.pad),
-        frames: spec.input.frames,
-        context_before: number(before),
-        context_after: number(context.after),
-    }
-}
-
-/// What the engine writes, from the profile.
-pub fn engine_output(spec: &UpscaleProfileSpec) -> EngineOutput {
-    let output = &spec.output;
-    EngineOutput {
-        kind: output.kind,
-        path: output.path.clone(),
-        codec: output.codec,
-        pixel_format: output.pixel_format.clone(),
-        matrix: output.matrix.clone(),
-        range: output.range,
-        bad_border: u32::try_from(output.bad_border).unwrap_or(0),
     }
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::draft::Draft;
-use super::film::{engine_input, job_facts, job_ref};
+use super::film::{job_facts, job_ref};
 use super::single::{self, Step};
 use super::status::{self, Said, whole_seconds};
 use super::{Change, HEARTBEAT, Profile};
@@ -19,6 +19,7 @@ use crate::api::worker::{End, ProbeFigures, ProbeTask, VERSION};
 use crate::controllers::video_upscale::job::Job;
 use crate::controllers::video_upscale::pods::{SinglePod, probe_pod};
 use crate::fleet::claim::JobKey;
+use crate::profile::engine_input;
 
 /// Largest host memory that a pod may have, whatever the nodes offer.
 const MOST_HOST_BYTES: u64 = 64 << 30;
@@ -58,8 +59,8 @@ fn freeze(draft: &mut Draft<'_>, name: &str, spec: &UpscaleProfileSpec) {
             owner_references: Some(vec![owner(key)]),
             ..ObjectMeta::default()
         },
-        data: Some(k8s_openapi::apimachinery::pkg::runtime::RawExtension(data)),
-        revision: 1,
+        data: k8s_openapi::apimachinery::pkg::runtime::RawExtension(data),
+        revision: Some(1),
     };
     draft.change(Change::FreezeProfile(Box::new(object)));
     draft.status.profile = Some(ProfileRef { name: name.to_owned(), revision });
@@ -95,7 +96,8 @@ fn probing(draft: &mut Draft<'_>, message: &str) {
 
 fn create(draft: &mut Draft<'_>, job: &Job, spec: &UpscaleProfileSpec, number: u32) {
     let observed = draft.observed;
-    if draft.refused("probe") {
+    if draft.say_refused() {
+        probing(draft, "The film is to be indexed");
         return;
     }
     let scales = spec.scales.iter().filter_map(|scale| u32::try_from(*scale).ok()).collect();
@@ -112,7 +114,7 @@ fn create(draft: &mut Draft<'_>, job: &Job, spec: &UpscaleProfileSpec, number: u
         engine: engine_input(spec, false),
         host_memory: spec.host_memory,
         segment_frames: job.segment_frames,
-        gpus: observed.fleet.gpus.min(job.parallelism).max(1),
+        gpus: observed.fleet.gpus().min(job.parallelism).max(1),
         start_seconds: u32::try_from(spec.time.start_seconds).unwrap_or(0),
         megapixel_frame_millis: u32::try_from(spec.time.megapixel_frame_millis).unwrap_or(0),
         host_budget_bytes: observed.fleet.host_budget_bytes.unwrap_or(MOST_HOST_BYTES).min(MOST_HOST_BYTES),
