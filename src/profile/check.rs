@@ -367,3 +367,6 @@ fn wrong(field: &str, why: &'static str) -> ProfileError {
 fn list(field: &str, why: &'static str) -> ProfileError {
     ProfileError::List { field: field.to_owned(), why }
 }
+
+#[cfg(test)]
+mod tests;

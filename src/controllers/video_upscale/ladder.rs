@@ -5,3 +5,6 @@ mod next;
 
 pub use history::{Flags, History};
 pub use next::{Avoid, FULL_VOLUME_PAUSE, Next, Penalty, Retry, Situation, Turn, next};
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,11 @@ mod judge;
 mod memory;
 mod view;
 
+#[cfg(test)]
+mod matrix;
+#[cfg(test)]
+mod tests;
+
 pub use evidence::{ContainerEnd, Deletion, Evidence, PodEnd, Stage};
 pub use judge::{REPORT_PATIENCE, judge};
 pub use view::GpuView;

@@ -1,5 +1,7 @@
 //! What is known of a pod's end, collected before it is judged.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 
@@ -143,6 +145,9 @@ pub struct Evidence {
     pub before: Option<SeenBefore>,
     /// What the agent says now of that GPU; `None` without a report, or if the GPU is not in it.
     pub after: Option<GpuView>,
+    /// UIDs of our other pods that may have been on that GPU lately: their ended processes are listed for a while, and
+    /// are not others.
+    pub our_pods: BTreeSet<String>,
     /// GPU memory planned for the attempt, bytes.
     pub need_bytes: Option<u64>,
     /// How the engine's failures are read.
@@ -179,6 +184,7 @@ impl Evidence {
             seen_at,
             before: None,
             after: None,
+            our_pods: BTreeSet::new(),
             need_bytes: None,
             failure,
         }
