@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use crate::controllers::video_upscale::pods::{PullPolicy, Release, VisibleDevices};
+
 /// Upscales videos on GPUs that are not all its own: the controller.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "upscale-controller", version)]
@@ -21,17 +23,17 @@ pub struct Config {
     /// Image of the worker: probe, prepare, finish, merge.
     #[arg(long)]
     pub worker_image: String,
-    /// Pull policy of all images in the pods that are made.
-    #[arg(long, default_value = "IfNotPresent")]
-    pub image_pull_policy: String,
+    /// Pull policy of the images in the pods that are made: IfNotPresent, Always or Never.
+    #[arg(long, default_value = "IfNotPresent", value_parser = pull_policy)]
+    pub image_pull_policy: PullPolicy,
     /// Folder of UpscaleProfile files that are applied at start; absent folder: none.
     #[arg(long, default_value = "/etc/upscale/profiles")]
     pub profiles_dir: PathBuf,
-    /// Runtime class of pods that use a GPU.
+    /// Runtime class of pods that use a GPU; empty: the cluster's default.
     #[arg(long, default_value = "nvidia")]
     pub runtime_class: String,
-    /// How the runtime is told which GPU a container sees.
-    #[arg(long, value_enum, default_value_t = VisibleDevices::Uuid)]
+    /// How the runtime is told which GPU a container sees: Uuid, or Cdi for `nvidia.com/gpu=<UUID>`.
+    #[arg(long, default_value = "Uuid", value_parser = visible_devices)]
     pub visible_devices: VisibleDevices,
     /// User id of our own containers; absent: the image's or the namespace's.
     #[arg(long)]
@@ -59,16 +61,6 @@ pub struct Config {
     pub log_level: String,
 }
 
-/// How the runtime is told which GPU a container sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "PascalCase")]
-pub enum VisibleDevices {
-    /// Its UUID in `NVIDIA_VISIBLE_DEVICES`.
-    Uuid,
-    /// Its CDI name, `nvidia.com/gpu=<UUID>`, in `NVIDIA_VISIBLE_DEVICES`.
-    Cdi,
-}
-
 /// Format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -82,6 +74,35 @@ impl Config {
     /// The namespaces to serve; empty: all. Blank entries, as an empty flag leaves them, do not count.
     pub fn namespaces(&self) -> Vec<String> {
         self.watch_namespaces.iter().filter(|name| !name.is_empty()).cloned().collect()
+    }
+
+    /// What the release says of its pods.
+    pub fn release(&self) -> Release {
+        Release {
+            name: self.release.clone(),
+            worker_image: self.worker_image.clone(),
+            pull_policy: self.image_pull_policy,
+            runtime_class: Some(self.runtime_class.clone()).filter(|class| !class.is_empty()),
+            visible_devices: self.visible_devices,
+            user: self.user,
+            group: self.group,
+            fs_group: self.fs_group,
+        }
+    }
+}
+
+fn pull_policy(text: &str) -> Result<PullPolicy, String> {
+    [PullPolicy::IfNotPresent, PullPolicy::Always, PullPolicy::Never]
+        .into_iter()
+        .find(|policy| policy.as_str() == text)
+        .ok_or_else(|| "IfNotPresent, Always or Never".to_owned())
+}
+
+fn visible_devices(text: &str) -> Result<VisibleDevices, String> {
+    match text {
+        "Uuid" => Ok(VisibleDevices::Uuid),
+        "Cdi" => Ok(VisibleDevices::Cdi),
+        _ => Err("Uuid or Cdi".to_owned()),
     }
 }
 

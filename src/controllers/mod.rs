@@ -1,4 +1,4 @@
-//! The job loop.
-
+//! x
 pub mod attempts;
+pub mod profiles;
 pub mod video_upscale;

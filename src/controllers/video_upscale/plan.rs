@@ -116,24 +116,14 @@ impl Profile {
 }
 
 /// What the fleet could offer to a job.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offer {
-    /// Memory that each GPU matching `spec.gpu` has when empty, bytes, whoever uses it now.
-    pub totals: Vec<u64>,
+    /// GPUs that match `spec.gpu`, whoever uses them now.
+    pub gpus: u32,
+    /// Memory of the largest of them, bytes.
+    pub largest_gpu: Option<u64>,
     /// Smallest matching node's allocatable memory divided by its GPUs, bytes.
     pub host_budget_bytes: Option<u64>,
-}
-
-impl Offer {
-    /// GPUs that match.
-    pub fn gpus(&self) -> u32 {
-        u32::try_from(self.totals.len()).unwrap_or(u32::MAX)
-    }
-
-    /// Most memory of a matching GPU, bytes.
-    pub fn largest_gpu(&self) -> Option<u64> {
-        self.totals.iter().copied().max()
-    }
 }
 
 /// The job's claims of volumes.
@@ -158,7 +148,9 @@ pub struct Plan {
     pub events: Vec<Event>,
     /// Verdicts that were reached, for the metrics.
     pub verdicts: Vec<Verdict>,
-    /// What was learnt of the profile.
+    /// Name of the profile that the job began with.
+    pub profile: Option<String>,
+    /// What was learnt of it.
     pub lessons: Vec<Lesson>,
     /// What is to be remembered.
     pub memory: Memory,
@@ -226,6 +218,8 @@ pub struct Event {
     pub reason: &'static str,
     /// One line.
     pub note: String,
+    /// What was done about it; events that share reason and action within minutes become one with the first note.
+    pub action: String,
 }
 
 /// What an end taught about the profile.
@@ -250,6 +244,9 @@ pub enum Lesson {
         reason: String,
     },
 }
+
+#[cfg(test)]
+mod tests;
 
 /// Longest pause of an unfinished job: a deletion that falls into the gap of a new list makes no event.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(60);

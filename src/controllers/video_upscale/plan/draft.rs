@@ -134,17 +134,28 @@ impl<'a> Draft<'a> {
 
     /// Gives a GPU back before anything is recorded.
     pub fn free_now(&mut self, claim: &Claim, pod: Option<&SeenPod>) {
-        self.first.push(release(claim, pod, Freed::Free));
+        if !self.is_released(claim) {
+            self.first.push(release(claim, pod.map(|pod| pod.uid.clone()), Freed::Free));
+        }
     }
 
     /// Gives a GPU back once what is known of the attempt is recorded.
     pub fn free(&mut self, claim: &Claim, pod: Option<&SeenPod>, how: Freed) {
-        self.after_record.push(release(claim, pod, how));
+        self.free_gone(claim, pod.map(|pod| pod.uid.clone()), how);
     }
 
     /// Gives back the GPU of an attempt whose pod is gone, once that is recorded.
     pub fn free_gone(&mut self, claim: &Claim, pod_uid: Option<String>, how: Freed) {
-        self.after_record.push(Change::Release { claim: Box::new(claim.clone()), pod_uid, how });
+        if !self.is_released(claim) {
+            self.after_record.push(release(claim, pod_uid, how));
+        }
+    }
+
+    /// Whether the plan gives that GPU back already; the first reason found is the strongest.
+    fn is_released(&self, claim: &Claim) -> bool {
+        self.first.iter().chain(&self.after_record).any(|change| {
+            matches!(change, Change::Release { claim: released, .. } if released.gpu == claim.gpu)
+        })
     }
 
     /// Makes a pod without a GPU, on nodes that can mount the job's volumes. There is none if the profile's figures
@@ -186,7 +197,12 @@ impl<'a> Draft<'a> {
 
     /// Something to tell.
     pub fn tell(&mut self, warning: bool, reason: &'static str, note: String) {
-        self.events.push(Event { warning, reason, note });
+        self.tell_of(warning, reason, reason.to_owned(), note);
+    }
+
+    /// Something to tell of one attempt; such events are kept apart from each other.
+    pub fn tell_of(&mut self, warning: bool, reason: &'static str, action: String, note: String) {
+        self.events.push(Event { warning, reason, note, action });
     }
 
     /// The history of a segment; a fresh one if it was never tried. Numbers go on from round to round, since parts
@@ -371,6 +387,7 @@ impl<'a> Draft<'a> {
     pub fn finish(mut self) -> Plan {
         self.write_sets();
         status::base(&mut self.status, self.observed.identity.generation, self.now);
+        let profile = self.status.profile.as_ref().map(|profile| profile.name.clone());
         let mut changes = self.first;
         let difference = status::difference(&self.observed.status, &self.status);
         let due = self.memory.written.map(|written| BATCH.saturating_sub(since(written, self.now)));
@@ -391,6 +408,7 @@ impl<'a> Draft<'a> {
             changes,
             events: self.events,
             verdicts: self.verdicts,
+            profile,
             lessons: self.lessons,
             memory: self.memory,
             requeue: self.requeue,
@@ -419,6 +437,6 @@ fn on_nodes(pod: &mut Pod, nodes: &BTreeSet<String>) {
         Some(NodeSelector { node_selector_terms: vec![term] });
 }
 
-fn release(claim: &Claim, pod: Option<&SeenPod>, how: Freed) -> Change {
-    Change::Release { claim: Box::new(claim.clone()), pod_uid: pod.map(|pod| pod.uid.clone()), how }
+fn release(claim: &Claim, pod_uid: Option<String>, how: Freed) -> Change {
+    Change::Release { claim: Box::new(claim.clone()), pod_uid, how }
 }

@@ -17,8 +17,6 @@ use crate::profile::{self, Picture};
 pub struct Film<'a> {
     /// The profile.
     pub spec: &'a UpscaleProfileSpec,
-    /// Name of the profile.
-    pub profile: String,
     /// Its picture.
     pub picture: Picture,
     /// Most frames that a segment reads.
@@ -100,7 +98,6 @@ impl<'a> Film<'a> {
         incompatible.extend(observed.memory.models.iter().cloned());
         Ok(Self {
             spec,
-            profile: observed.status.profile.as_ref().map(|p| p.name.clone()).unwrap_or_default(),
             picture,
             longest_read,
             total: number(counts.total),

@@ -114,7 +114,7 @@ fn create(draft: &mut Draft<'_>, job: &Job, spec: &UpscaleProfileSpec, number: u
         engine: engine_input(spec, false),
         host_memory: spec.host_memory,
         segment_frames: job.segment_frames,
-        gpus: observed.fleet.gpus().min(job.parallelism).max(1),
+        gpus: observed.fleet.gpus.min(job.parallelism).max(1),
         start_seconds: u32::try_from(spec.time.start_seconds).unwrap_or(0),
         megapixel_frame_millis: u32::try_from(spec.time.megapixel_frame_millis).unwrap_or(0),
         host_budget_bytes: observed.fleet.host_budget_bytes.unwrap_or(MOST_HOST_BYTES).min(MOST_HOST_BYTES),

@@ -227,9 +227,10 @@ fn vanished(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) {
         };
         let turn = next(&decided, &history, &situation(draft, job, film, history.step));
         draft.verdicts.push(decided.verdict);
-        draft.tell(
+        draft.tell_of(
             false,
             "SegmentRetried",
+            format!("Segment{segment}Attempt{attempt}"),
             format!("Segment {segment} attempt {attempt}: {} ({})", decided.message, decided.verdict),
         );
         keep(draft, segment, attempt, &turn);
@@ -259,7 +260,7 @@ fn situation<'f>(draft: &Draft<'_>, job: &Job, film: &'f Film<'_>, ran_at: u32) 
         ran_at,
         policy: job.policy,
         attempts: job.attempts,
-        largest_gpu: draft.observed.fleet.largest_gpu(),
+        largest_gpu: draft.observed.fleet.largest_gpu,
         more_memory_fits: draft.observed.fleet.host_budget_bytes.is_some(),
     }
 }
@@ -379,7 +380,8 @@ fn tell_end(
         Verdict::GpuBusy => (false, "GpuBusy"),
         _ => (false, "SegmentRetried"),
     };
-    draft.tell(warning, reason, format!("{place}: {} ({})", decided.message, decided.verdict));
+    let action = format!("Segment{}Attempt{}", pod.segment, pod.attempt);
+    draft.tell_of(warning, reason, action.clone(), format!("{place}: {} ({})", decided.message, decided.verdict));
     if decided.verdict.out_of_memory() {
         remember_end(&mut draft.status, film, pod, turn, decided, draft.now);
     }
@@ -394,14 +396,14 @@ fn tell_end(
         );
         let reason =
             if decided.verdict == Verdict::HostMemory { OtherReason::HostMemory } else { OtherReason::GpuMemory };
-        draft.tell(false, "Degraded", message.clone());
+        draft.tell_of(false, "Degraded", action, message.clone());
         draft.degraded(reason, message);
     } else if turn.history.pieces > history.pieces || turn.history.flags.least_context > history.flags.least_context {
         let message = format!(
             "Segment {} runs in {} pieces since attempt {}",
             pod.segment, turn.history.pieces, pod.attempt
         );
-        draft.tell(false, "Degraded", message.clone());
+        draft.tell_of(false, "Degraded", action, message.clone());
         draft.degraded(OtherReason::HostMemory, message);
     }
 }

@@ -17,8 +17,10 @@ use crate::controllers::video_upscale::seen::{Progress, SeenPod};
 
 /// A wait is told anew at most this often.
 const WAIT_TOLD: Duration = Duration::from_secs(60);
-/// A waiting job looks again after that long, since what it waits for makes no event of its own.
+/// A waiting job looks again after that long, since what it waits for makes no event of its own; claims do.
 const WAITING: Duration = Duration::from_secs(3);
+/// The same once it has waited for a while.
+const WAITING_LONG: Duration = Duration::from_secs(15);
 /// An estimate moves at most this often, and only by more than twice that.
 const ESTIMATE: Duration = Duration::from_secs(60);
 /// A start is explained after that long.
@@ -141,7 +143,8 @@ fn scheduled(
         draft.scheduled(Status::False, ScheduledReason::ParallelismReached, message);
         return;
     }
-    draft.look_again(WAITING);
+    let told_before = draft.memory.told_wait.as_ref().is_some_and(|told| since(told.at, draft.now) >= WAIT_TOLD);
+    draft.look_again(if told_before { WAITING_LONG } else { WAITING });
     let Some(outlook) = draft.observed.outlook.clone() else { return };
     let due = draft.demand.as_ref().is_some_and(|demand| !demand.wanted.is_empty());
     if outlook.unplaced == 0 || !due {

@@ -21,7 +21,9 @@ const MOST_TRIED: usize = 1024;
 pub fn ask(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, held: &Held) {
     let observed = draft.observed;
     let full = draft.memory.full.as_ref().is_some_and(|(until, _)| *until > draft.now);
-    let wanted = if draft.is_refused() || full { Vec::new() } else { due(draft, job, film, held) };
+    let undecided = job.uniform && uniform_step(draft, job, film).is_none();
+    let silent = draft.is_refused() || full || undecided;
+    let wanted = if silent { Vec::new() } else { due(draft, job, film, held) };
     let memory = &draft.memory;
     let now = draft.now;
     draft.demand = Some(Demand {
@@ -29,6 +31,7 @@ pub fn ask(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, held: &Held) {
         created: observed.identity.created,
         parallelism: job.parallelism,
         requests: requests(draft, film),
+        tolerations: film.spec.engine.tolerations.clone(),
         wanted: wanted.into(),
         steps: Arc::from(steps(draft, job, film)),
         gpu: job.gpu.clone(),
@@ -120,28 +123,15 @@ fn requests(draft: &Draft<'_>, film: &Film<'_>) -> PodRequests {
     })
 }
 
-/// The one step of a job whose segments must all have the same; `None` for other jobs.
+/// The one step of a job whose segments must all have the same: what status says, else what the fleet finds best for
+/// as many GPUs as the job may have. `None` for other jobs, and while the fleet has not answered.
 pub fn uniform_step(draft: &Draft<'_>, job: &Job, film: &Film<'_>) -> Option<u32> {
     if !job.uniform {
         return None;
     }
     let said = draft.status.effective.as_ref().and_then(|step| u32::try_from(step.step).ok());
     let known = said.filter(|said| film.needs.iter().any(|need| need.step == *said));
-    Some(known.unwrap_or_else(|| best_for_many(draft, job, film)))
-}
-
-/// The best step that fits on at least min(parallelism, matching GPUs) cards when they are empty; else the best that
-/// fits on any; else the smallest.
-fn best_for_many(draft: &Draft<'_>, job: &Job, film: &Film<'_>) -> u32 {
-    let totals = &draft.observed.fleet.totals;
-    let many = totals.len().min(job.parallelism as usize);
-    let fits = |need: &&StepNeed| {
-        let bytes = need.need_bytes.saturating_add(job.gpu.headroom_bytes);
-        totals.iter().filter(|total| **total >= bytes).count()
-    };
-    let on_many = film.needs.iter().find(|need| many > 0 && fits(need) >= many);
-    let on_any = || film.needs.iter().find(|need| fits(need) > 0);
-    on_many.or_else(on_any).or(film.needs.last()).map_or(film.first_step(), |need| need.step)
+    known.or_else(|| draft.observed.outlook.as_ref()?.effective_step)
 }
 
 /// Under `Uniform`, a segment that had to go lower takes all others with it: what was done at a better step is done
