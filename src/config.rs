@@ -117,7 +117,11 @@ mod tests {
         Config::command().debug_assert();
         let parse = |namespaces: &str| {
             Config::try_parse_from([
-                "upscale-controller", "--namespace=ops", "--worker-image=w:1", "--visible-devices=Cdi", namespaces,
+                "upscale-controller",
+                "--namespace=ops",
+                "--worker-image=w:1",
+                "--visible-devices=Cdi",
+                namespaces,
             ])
             .unwrap()
             .namespaces()

@@ -37,7 +37,9 @@ async fn main() -> ExitCode {
 
 /// Ends when the process is asked to: SIGTERM or SIGINT. Without signal handlers it never does, and is killed.
 async fn asked_to_stop() {
-    let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {

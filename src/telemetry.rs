@@ -119,14 +119,13 @@ impl Telemetry {
         registry.register("segment_attempts", "Ends of attempts by verdict", metrics.attempts.clone());
         registry.register("out_of_memory", "Out-of-memory ends by verdict", metrics.out_of_memory.clone());
         registry.register("changes", "Changes carried out", metrics.changes.clone());
-        registry.register("undecodable_objects", "Objects that could not be read", metrics.undecodable.clone());
+        registry.register(
+            "undecodable_objects",
+            "Objects that could not be read",
+            metrics.undecodable.clone(),
+        );
         registry.register("watch_errors", "Failed starts of watches", metrics.watch_errors.clone());
-        Self {
-            metrics,
-            registry: Arc::new(registry),
-            ready: Arc::default(),
-            watches: Arc::default(),
-        }
+        Self { metrics, registry: Arc::new(registry), ready: Arc::default(), watches: Arc::default() }
     }
 
     /// Says that the caches are filled and the loops run.

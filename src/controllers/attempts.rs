@@ -48,7 +48,7 @@ fn delay(failures: u32) -> Duration {
 /// Lengthens a delay by up to a quarter, by object and always by the same share.
 pub fn spread(delay: Duration, uid: &str) -> Duration {
     let share = uid.bytes().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte))) % 256;
-    delay.saturating_add(delay.saturating_mul(share) / 1024)
+    delay.saturating_add(delay.mul_f64(f64::from(share) / 1024.0))
 }
 
 #[cfg(test)]

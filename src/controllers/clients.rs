@@ -29,19 +29,16 @@ pub struct Clients {
 /// If there is no configuration, or it is not usable.
 pub async fn connect(per_second: u32) -> Result<Clients, kube::Error> {
     let config = Config::infer().await.map_err(kube::Error::InferConfig)?;
-    let watch = Config {
-        connect_timeout: Some(CONNECT),
-        read_timeout: Some(WATCH_SILENCE),
-        ..config.clone()
-    };
-    let request = Config {
-        connect_timeout: Some(CONNECT),
-        read_timeout: Some(ANSWER),
-        write_timeout: Some(ANSWER),
-        reset_reader_on_write: true,
-        default_retry: false,
-        ..config
-    };
+    let mut watch = config.clone();
+    watch.connect_timeout = Some(CONNECT);
+    watch.read_timeout = Some(WATCH_SILENCE);
+    let mut request = config;
+    request.connect_timeout = Some(CONNECT);
+    request.read_timeout = Some(ANSWER);
+    request.write_timeout = Some(ANSWER);
+    // Else the time that a connection lies idle in the pool counts against the next answer.
+    request.reset_reader_on_write = true;
+    request.default_retry = false;
     let rate = RateLimitLayer::new(u64::from(per_second), Duration::from_secs(1));
     Ok(Clients {
         watch: Client::try_from(watch)?,

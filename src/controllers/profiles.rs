@@ -88,7 +88,9 @@ impl Error {
     /// Whether time may heal it: the API server is away, or does not serve our resources yet.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Apply { source: kube::Error::Api(status), .. } => !status.is_invalid() && !status.is_forbidden(),
+            Self::Apply { source: kube::Error::Api(status), .. } => {
+                !status.is_invalid() && !status.is_forbidden()
+            }
             Self::Apply { .. } | Self::Get { .. } | Self::WriteStatus { .. } => true,
             Self::Read { .. } | Self::Parse { .. } => false,
         }
@@ -201,7 +203,8 @@ fn judged(profile: &UpscaleProfile, old: &UpscaleProfileStatus, now: Timestamp) 
         Err(wrong) => ("False", "InvalidTemplate", one_line(&wrong.to_string())),
     };
     let before = old.conditions.iter().find(|condition| condition.type_ == "Ready");
-    let moved = before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
+    let moved =
+        before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
     let mut new = old.clone();
     new.observed_generation = generation;
     new.conditions = vec![Condition {
@@ -219,7 +222,11 @@ fn whole(now: Timestamp) -> Time {
     Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
 }
 
-async fn write(client: &Client, profile: &UpscaleProfile, status: &UpscaleProfileStatus) -> Result<(), Error> {
+async fn write(
+    client: &Client,
+    profile: &UpscaleProfile,
+    status: &UpscaleProfileStatus,
+) -> Result<(), Error> {
     let name = profile.name_any();
     let api: Api<UpscaleProfile> = Api::all(client.clone());
     let patch = json!({
@@ -259,7 +266,9 @@ fn taught(old: &UpscaleProfileStatus, lessons: &[Lesson], now: Timestamp) -> Ups
                 };
                 match new.learned.iter_mut().find(same) {
                     // What has been needed once may be needed again: a need only grows.
-                    Some(fact) if bytes > fact.need_bytes || since(fact.last_seen.0, now) > CONFIRMED_AGAIN => {
+                    Some(fact)
+                        if bytes > fact.need_bytes || since(fact.last_seen.0, now) > CONFIRMED_AGAIN =>
+                    {
                         fact.need_bytes = fact.need_bytes.max(bytes);
                         fact.samples = fact.samples.saturating_add(1);
                         fact.last_seen = whole(now);
@@ -278,12 +287,16 @@ fn taught(old: &UpscaleProfileStatus, lessons: &[Lesson], now: Timestamp) -> Ups
             Lesson::Incompatible { model, reason } => {
                 if !new.incompatible.iter().any(|known| known.gpu_model == *model) {
                     let reason = conditions::one_line(reason);
-                    new.incompatible.push(Incompatible { gpu_model: model.clone(), reason, since: whole(now) });
+                    new.incompatible.push(Incompatible {
+                        gpu_model: model.clone(),
+                        reason,
+                        since: whole(now),
+                    });
                 }
             }
         }
     }
-    new.learned.sort_by(|a, b| b.last_seen.0.cmp(&a.last_seen.0));
+    new.learned.sort_by_key(|fact| std::cmp::Reverse(fact.last_seen.0));
     new.learned.truncate(MOST_LEARNED);
     new.learned.sort_by(|a, b| {
         (&a.gpu_model, a.step, &a.picture_class).cmp(&(&b.gpu_model, b.step, &b.picture_class))
@@ -330,7 +343,10 @@ mod tests {
         profile.spec.engine.args.push("{nonsense}".into());
         profile.metadata.generation = Some(2);
         let bad = judged(&profile, &good, at(9));
-        assert_eq!((bad.conditions[0].reason.as_str(), bad.conditions[0].status.as_str()), ("InvalidTemplate", "False"));
+        assert_eq!(
+            (bad.conditions[0].reason.as_str(), bad.conditions[0].status.as_str()),
+            ("InvalidTemplate", "False")
+        );
         assert_eq!(bad.conditions[0].last_transition_time.0, at(9));
     }
 

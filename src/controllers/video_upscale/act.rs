@@ -76,7 +76,9 @@ async fn carry_out(
 ) -> Result<(), Error> {
     match change {
         Change::FreezeProfile(revision) => freeze(identity, &revision, ctx).await,
-        Change::CreatePod { pod, claim } => create_pod(identity, &pod, claim.as_deref(), ctx, memory, now).await,
+        Change::CreatePod { pod, claim } => {
+            create_pod(identity, &pod, claim.as_deref(), ctx, memory, now).await
+        }
         Change::RecordStatus(status) => record(identity, &status, ctx).await,
         Change::Release { claim, pod_uid, how } => release(&claim, pod_uid.as_deref(), how, ctx, now).await,
         Change::DeletePod { name, uid } => delete_pod(identity, &name, &uid, ctx).await,
@@ -184,9 +186,7 @@ async fn delete_job(identity: &Identity, ctx: &Context) -> Result<(), Error> {
     match api.delete(&key.name, &only(&key.uid)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-        Err(source) => {
-            Err(Error::DeleteJob { name: format!("{}/{}", key.namespace, key.name), source })
-        }
+        Err(source) => Err(Error::DeleteJob { name: format!("{}/{}", key.namespace, key.name), source }),
     }
 }
 

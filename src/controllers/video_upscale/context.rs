@@ -16,9 +16,9 @@ use crate::api::profile::{UpscaleProfile, UpscaleProfileSpec};
 use crate::api::video_upscale::VideoUpscale;
 use crate::controllers::attempts::Attempts;
 use crate::controllers::profiles;
-use crate::fleet::{Claims, FleetHandle};
 use crate::fleet::claim::JobKey;
 use crate::fleet::demand::GpuRequirements;
+use crate::fleet::{Claims, FleetHandle};
 use crate::telemetry::Telemetry;
 
 /// Jobs remembered at most; the oldest answer is then asked for again.

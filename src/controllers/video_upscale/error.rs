@@ -101,7 +101,7 @@ pub enum Error {
         /// UUID of the GPU.
         gpu: String,
         /// Why.
-        source: kube::Error,
+        source: crate::fleet::ClaimError,
     },
     /// Somebody else wrote the claim first.
     #[error("the claim on {gpu} has changed meanwhile")]
@@ -115,7 +115,7 @@ pub enum Error {
         /// UUID of the GPU.
         gpu: String,
         /// Why.
-        source: kube::Error,
+        source: crate::fleet::ClaimError,
     },
     /// The pass took too long.
     #[error("the pass over {name} was given up after {} s", limit.as_secs())]

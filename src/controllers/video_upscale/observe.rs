@@ -19,13 +19,15 @@ use super::verdict::GpuView;
 use super::{Context, Known, volumes};
 use crate::api::conditions::ConditionType;
 use crate::api::keys;
-use crate::api::report::State;
 use crate::api::profile::{UpscaleProfile, UpscaleProfileSpec, UpscaleProfileStatus};
+use crate::api::report::State;
 use crate::api::video_upscale::VideoUpscale;
 use crate::fleet::claim::JobKey;
 
 /// How long an answer about volumes and namespace is believed.
 const BELIEVED: std::time::Duration = std::time::Duration::from_secs(10);
+/// The same while a claim is missing: whoever mends it wants to see the job go on.
+const BELIEVED_MISSING: std::time::Duration = std::time::Duration::from_secs(2);
 /// Living jobs that the probe is told of at most; it sweeps nothing if there are more.
 const MOST_LIVE_JOBS: usize = 2000;
 
@@ -121,7 +123,12 @@ async fn profile(object: &VideoUpscale, ctx: &Context, key: &JobKey) -> Result<P
 /// Finds the profile among those that are there.
 fn resolve(named: Option<&str>, profiles: &BTreeMap<String, UpscaleProfile>) -> Profile {
     let is_default = |profile: &&UpscaleProfile| {
-        profile.metadata.labels.as_ref().and_then(|labels| labels.get(keys::DEFAULT_PROFILE)).map(String::as_str)
+        profile
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(keys::DEFAULT_PROFILE))
+            .map(String::as_str)
             == Some("true")
     };
     let found = match named {
@@ -192,8 +199,7 @@ async fn known(
     names.extend(models);
     let volumes: Volumes = volumes::observe(&ctx.client, &key.namespace, &names).await?;
     let other_release = other_release(ctx, &key.namespace).await?;
-    // What stops a job is asked for more often: whoever mends it wants to see it go on.
-    let believed = if volumes.missing.is_empty() { BELIEVED } else { BELIEVED / 4 };
+    let believed = if volumes.missing.is_empty() { BELIEVED } else { BELIEVED_MISSING };
     let known = Known { volumes, other_release, until: Some(after(now, believed)) };
     ctx.keep_known(key, known.clone());
     Ok(known)

@@ -147,7 +147,8 @@ impl Progress {
         let mains: Vec<_> = status.container_statuses.unwrap_or_default();
         let engines: Vec<_> =
             inits.iter().filter(|c| Container::of_container(&c.name) == Some(Container::Engine)).collect();
-        let ours_are_through = inits.iter().filter(|c| Container::of_container(&c.name).is_some()).all(ended_well);
+        let ours_are_through =
+            inits.iter().filter(|c| Container::of_container(&c.name).is_some()).all(ended_well);
         if !engines.is_empty() && ours_are_through {
             return Some(Self::Finishing);
         }
@@ -160,8 +161,12 @@ impl Progress {
         let word = waiting.and_then(|w| w.reason.as_deref()).unwrap_or_default();
         let message = waiting.and_then(|w| w.message.clone()).unwrap_or_default();
         let reason = match word {
-            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull"
-            | "RegistryUnavailable" | "ImageInspectError" => Some(ScheduledReason::ImagePull),
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "InvalidImageName"
+            | "ErrImageNeverPull"
+            | "RegistryUnavailable"
+            | "ImageInspectError" => Some(ScheduledReason::ImagePull),
             _ => None,
         };
         let pulling = reason.is_none() && matches!(word, "" | "ContainerCreating" | "PodInitializing");
@@ -234,11 +239,18 @@ mod tests {
         for (message, reason) in [
             ("0/2 nodes are available: 1 Insufficient memory.", ScheduledReason::NodeFull),
             ("0/2 nodes are available: 1 node(s) were unschedulable.", ScheduledReason::NodeUnschedulable),
-            ("0/2 nodes are available: 1 node(s) had untolerated taint(s).", ScheduledReason::NodeUnschedulable),
-            ("0/2 nodes are available: 1 node(s) had volume node affinity conflict.", ScheduledReason::VolumeNotHere),
+            (
+                "0/2 nodes are available: 1 node(s) had untolerated taint(s).",
+                ScheduledReason::NodeUnschedulable,
+            ),
+            (
+                "0/2 nodes are available: 1 node(s) had volume node affinity conflict.",
+                ScheduledReason::VolumeNotHere,
+            ),
             (r#"persistentvolumeclaim "media" not found"#, ScheduledReason::VolumeNotHere),
         ] {
-            let status = json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": message}]});
+            let status =
+                json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": message}]});
             let seen = SeenPod::of(pod(status, None), &job()).unwrap();
             let Progress::Unscheduled(hold) = seen.progress else { panic!("{message}") };
             assert_eq!(hold.reason, Some(reason), "{message}");
@@ -252,9 +264,7 @@ mod tests {
         let running = json!({"running": {}});
         let waiting = |reason: &str| json!({"waiting": {"reason": reason}});
         let inits = |prepare: &serde_json::Value, upscale: &serde_json::Value| {
-            let status = |name: &str, state: &serde_json::Value| {
-                json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state})
-            };
+            let status = |name: &str, state: &serde_json::Value| json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state});
             json!({"phase": "Pending", "initContainerStatuses": [status("prepare", prepare), status("upscale", upscale)]})
         };
         let next = waiting("PodInitializing");
@@ -264,11 +274,14 @@ mod tests {
         assert_eq!(progress(inits(&done, &failed)), Progress::Working);
         assert_eq!(progress(inits(&done, &done)), Progress::Finishing);
         assert_eq!(progress(json!({"phase": "Failed"})), Progress::Ended);
-        for (word, reason, pulling) in
-            [("ImagePullBackOff", Some(ScheduledReason::ImagePull), false), ("PodInitializing", None, true),
-             ("CreateContainerConfigError", None, false)]
-        {
-            let Progress::Starting { hold, .. } = progress(inits(&waiting(word), &next)) else { panic!("{word}") };
+        for (word, reason, pulling) in [
+            ("ImagePullBackOff", Some(ScheduledReason::ImagePull), false),
+            ("PodInitializing", None, true),
+            ("CreateContainerConfigError", None, false),
+        ] {
+            let Progress::Starting { hold, .. } = progress(inits(&waiting(word), &next)) else {
+                panic!("{word}")
+            };
             assert_eq!((hold.reason, hold.pulling), (reason, pulling), "{word}");
         }
     }

@@ -51,7 +51,9 @@ fn narrow(volumes: &mut Volumes, nodes: BTreeSet<String>, why: String) {
 /// Whether only one node at a time may mount it.
 fn is_single_node(claim: &PersistentVolumeClaim) -> bool {
     let modes = claim.spec.as_ref().and_then(|spec| spec.access_modes.as_ref());
-    modes.is_some_and(|modes| !modes.iter().any(|mode| matches!(mode.as_str(), "ReadWriteMany" | "ReadOnlyMany")))
+    modes.is_some_and(|modes| {
+        !modes.iter().any(|mode| matches!(mode.as_str(), "ReadWriteMany" | "ReadOnlyMany"))
+    })
 }
 
 /// Nodes with a pod that uses the claim and has not ended.
@@ -60,16 +62,26 @@ async fn nodes_of_users(client: &Client, namespace: &str, claim: &str) -> Result
     let alive = ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed");
     let failed = |source| Error::ListPods { name: format!("claim {namespace}/{claim}"), source };
     let pods = pods.list(&alive).await.map_err(failed)?;
-    Ok(pods.items.iter().filter(|pod| uses(pod, claim)).filter_map(|pod| pod.spec.as_ref()?.node_name.clone()).collect())
+    Ok(pods
+        .items
+        .iter()
+        .filter(|pod| uses(pod, claim))
+        .filter_map(|pod| pod.spec.as_ref()?.node_name.clone())
+        .collect())
 }
 
 fn uses(pod: &Pod, claim: &str) -> bool {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    volumes.filter_map(|volume| volume.persistent_volume_claim.as_ref()).any(|source| source.claim_name == claim)
+    volumes
+        .filter_map(|volume| volume.persistent_volume_claim.as_ref())
+        .any(|source| source.claim_name == claim)
 }
 
 /// Nodes that the bound volume's affinity admits; `None`: all.
-async fn nodes_of_volume(client: &Client, claim: &PersistentVolumeClaim) -> Result<Option<BTreeSet<String>>, Error> {
+async fn nodes_of_volume(
+    client: &Client,
+    claim: &PersistentVolumeClaim,
+) -> Result<Option<BTreeSet<String>>, Error> {
     let Some(name) = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_ref()) else { return Ok(None) };
     let volumes: Api<PersistentVolume> = Api::all(client.clone());
     let failed = |source| Error::Get { kind: "PersistentVolume", name: name.clone(), source };
@@ -83,7 +95,10 @@ async fn nodes_of_volume(client: &Client, claim: &PersistentVolumeClaim) -> Resu
         let name = node.metadata.name.clone()?;
         let labels = node.metadata.labels.clone().unwrap_or_default();
         let terms = &required.node_selector_terms;
-        terms.iter().any(|term| admits(term.match_expressions.as_deref().unwrap_or_default(), &labels)).then_some(name)
+        terms
+            .iter()
+            .any(|term| admits(term.match_expressions.as_deref().unwrap_or_default(), &labels))
+            .then_some(name)
     });
     Ok(Some(admitted.collect()))
 }
@@ -121,7 +136,8 @@ mod tests {
             (json!(["ReadWriteOnce", "ReadWriteMany"]), false),
             (json!(["ReadOnlyMany"]), false),
         ] {
-            let claim = serde_json::from_value(json!({"metadata": {}, "spec": {"accessModes": modes}})).unwrap();
+            let claim =
+                serde_json::from_value(json!({"metadata": {}, "spec": {"accessModes": modes}})).unwrap();
             assert_eq!(is_single_node(&claim), single, "{modes}");
         }
     }

@@ -23,9 +23,10 @@ pub fn plan(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) -> Held {
     for claim in observed.claims.iter().filter(|claim| claim.quarantined.is_none()) {
         let (Some(holder), Some(grant)) = (&claim.holder, &claim.grant) else { continue };
         let (segment, attempt) = (holder.segment, holder.attempt);
-        let has_pod = observed.pods.iter().any(|pod| {
-            pod.role == Role::Segment && (pod.segment, pod.attempt) == (segment, attempt)
-        });
+        let has_pod = observed
+            .pods
+            .iter()
+            .any(|pod| pod.role == Role::Segment && (pod.segment, pod.attempt) == (segment, attempt));
         if has_pod {
             continue;
         }
@@ -48,7 +49,11 @@ pub fn plan(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) -> Held {
 }
 
 /// Whether a pod keeps its segment from another attempt: it lives, or its end has not been judged.
-fn blocks(draft: &Draft<'_>, film: &Film<'_>, pod: &crate::controllers::video_upscale::seen::SeenPod) -> bool {
+fn blocks(
+    draft: &Draft<'_>,
+    film: &Film<'_>,
+    pod: &crate::controllers::video_upscale::seen::SeenPod,
+) -> bool {
     let settled = draft.done.contains(pod.segment)
         || draft.failed.contains(pod.segment)
         || pod.attempt < draft.history(pod.segment, film.first_step()).made;

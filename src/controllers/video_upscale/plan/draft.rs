@@ -153,9 +153,9 @@ impl<'a> Draft<'a> {
 
     /// Whether the plan gives that GPU back already; the first reason found is the strongest.
     fn is_released(&self, claim: &Claim) -> bool {
-        self.first.iter().chain(&self.after_record).any(|change| {
-            matches!(change, Change::Release { claim: released, .. } if released.gpu == claim.gpu)
-        })
+        self.first.iter().chain(&self.after_record).any(
+            |change| matches!(change, Change::Release { claim: released, .. } if released.gpu == claim.gpu),
+        )
     }
 
     /// Makes a pod without a GPU, on nodes that can mount the job's volumes. There is none if the profile's figures
@@ -179,7 +179,8 @@ impl<'a> Draft<'a> {
 
     /// Says that the API server refuses our pods, if it does.
     pub fn say_refused(&mut self) -> bool {
-        let Some((until, message)) = self.memory.refused.clone().filter(|(until, _)| *until > self.now) else {
+        let Some((until, message)) = self.memory.refused.clone().filter(|(until, _)| *until > self.now)
+        else {
             return false;
         };
         let message = format!("{message}; tried again each minute");
@@ -238,7 +239,8 @@ impl<'a> Draft<'a> {
 
     /// Deletes a running pod; its attempt number is used up, and nothing counts.
     pub fn end_early(&mut self, pod: &SeenPod) {
-        if pod.role == Role::Segment && !self.done.contains(pod.segment) && !self.failed.contains(pod.segment) {
+        if pod.role == Role::Segment && !self.done.contains(pod.segment) && !self.failed.contains(pod.segment)
+        {
             let history = self.history(pod.segment, pod.step);
             let made = history.made.max(pod.attempt.saturating_add(1));
             let verdict = history.verdict.or(Some(Verdict::Disrupted));
@@ -253,8 +255,7 @@ impl<'a> Draft<'a> {
         for claim in &observed.claims {
             let Some(holder) = &claim.holder else { continue };
             let pod = observed.pods.iter().find(|pod| {
-                pod.role == Role::Segment
-                    && (pod.segment, pod.attempt) == (holder.segment, holder.attempt)
+                pod.role == Role::Segment && (pod.segment, pod.attempt) == (holder.segment, holder.attempt)
             });
             if pod.is_none_or(|pod| !pod.may_use_gpu()) && claim.quarantined.is_none() {
                 self.free(claim, pod, Freed::Free);
@@ -432,7 +433,10 @@ fn on_nodes(pod: &mut Pod, nodes: &BTreeSet<String>) {
         values: Some(nodes.iter().cloned().collect()),
     };
     let term = NodeSelectorTerm { match_fields: Some(vec![names]), ..NodeSelectorTerm::default() };
-    spec.affinity.get_or_insert_default().node_affinity.get_or_insert_default()
+    spec.affinity
+        .get_or_insert_default()
+        .node_affinity
+        .get_or_insert_default()
         .required_during_scheduling_ignored_during_execution =
         Some(NodeSelector { node_selector_terms: vec![term] });
 }

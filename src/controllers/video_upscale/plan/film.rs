@@ -74,9 +74,10 @@ impl<'a> Film<'a> {
             .filter(|step| steps.contains(step))
             .filter_map(|step| {
                 let need_bytes = profile::need_bytes(spec, step, &picture, longest_read)?;
-                let learned = learned.learned.iter().filter(|fact| {
-                    u32::try_from(fact.step) == Ok(step) && fact.picture_class == class
-                });
+                let learned = learned
+                    .learned
+                    .iter()
+                    .filter(|fact| u32::try_from(fact.step) == Ok(step) && fact.picture_class == class);
                 let learned = learned
                     .filter_map(|fact| Some((fact.gpu_model.clone(), u64::try_from(fact.need_bytes).ok()?)))
                     .collect();
@@ -96,15 +97,7 @@ impl<'a> Film<'a> {
         let mut incompatible: BTreeSet<String> =
             learned.incompatible.iter().map(|model| model.gpu_model.clone()).collect();
         incompatible.extend(observed.memory.models.iter().cloned());
-        Ok(Self {
-            spec,
-            picture,
-            longest_read,
-            total: number(counts.total),
-            steps,
-            needs,
-            incompatible,
-        })
+        Ok(Self { spec, picture, longest_read, total: number(counts.total), steps, needs, incompatible })
     }
 
     /// The best step that is offered and allowed.

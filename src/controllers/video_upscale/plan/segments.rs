@@ -115,9 +115,14 @@ mod tests {
 
     #[test]
     fn text_that_is_not_ours_is_left_out() {
-        for (text, read) in
-            [("", ""), ("0-7,9", "0-7,9"), ("9,0-7,8", "0-9"), ("5-3,1", "1"), ("x,-,1-,2", "2"), ("0-99999", "")]
-        {
+        for (text, read) in [
+            ("", ""),
+            ("0-7,9", "0-7,9"),
+            ("9,0-7,8", "0-9"),
+            ("5-3,1", "1"),
+            ("x,-,1-,2", "2"),
+            ("0-99999", ""),
+        ] {
             assert_eq!(Segments::parse(text).to_string(), read, "{text}");
         }
     }

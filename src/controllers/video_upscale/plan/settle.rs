@@ -59,7 +59,9 @@ pub fn plan(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) {
     }
     if draft.memory.bad_nodes.len() >= BAD_NODES && !draft.is_over() {
         let nodes = draft.memory.bad_nodes.iter().cloned().collect::<Vec<_>>().join(", ");
-        draft.stall(&format!("The container runtime shows other GPUs than it is told on {nodes}; see the agent's report"));
+        draft.stall(&format!(
+            "The container runtime shows other GPUs than it is told on {nodes}; see the agent's report"
+        ));
     }
     draft.look_again(HEARTBEAT);
 }
@@ -147,7 +149,9 @@ fn not_started(
     if let Judgement::Decided(decided) = judge(&evidence, draft.now) {
         answer(draft, job, film, pod, history, &decided);
     }
-    if let Some(node) = &pod.node.clone().or_else(|| draft.claim_of(pod)?.grant.as_ref().map(|g| g.node.clone())) {
+    if let Some(node) =
+        &pod.node.clone().or_else(|| draft.claim_of(pod)?.grant.as_ref().map(|g| g.node.clone()))
+    {
         draft.memory.cool_node(node, reason, draft.now);
     }
     draft.delete(pod);
@@ -381,7 +385,12 @@ fn tell_end(
         _ => (false, "SegmentRetried"),
     };
     let action = format!("Segment{}Attempt{}", pod.segment, pod.attempt);
-    draft.tell_of(warning, reason, action.clone(), format!("{place}: {} ({})", decided.message, decided.verdict));
+    draft.tell_of(
+        warning,
+        reason,
+        action.clone(),
+        format!("{place}: {} ({})", decided.message, decided.verdict),
+    );
     if decided.verdict.out_of_memory() {
         remember_end(&mut draft.status, film, pod, turn, decided, draft.now);
     }
@@ -394,11 +403,16 @@ fn tell_end(
             pod.segment,
             pod.attempt
         );
-        let reason =
-            if decided.verdict == Verdict::HostMemory { OtherReason::HostMemory } else { OtherReason::GpuMemory };
+        let reason = if decided.verdict == Verdict::HostMemory {
+            OtherReason::HostMemory
+        } else {
+            OtherReason::GpuMemory
+        };
         draft.tell_of(false, "Degraded", action, message.clone());
         draft.degraded(reason, message);
-    } else if turn.history.pieces > history.pieces || turn.history.flags.least_context > history.flags.least_context {
+    } else if turn.history.pieces > history.pieces
+        || (turn.history.flags.least_context && !history.flags.least_context)
+    {
         let message = format!(
             "Segment {} runs in {} pieces since attempt {}",
             pod.segment, turn.history.pieces, pod.attempt
@@ -419,27 +433,32 @@ fn remember_end(
     let bytes = |value: Option<u64>| value.map_or_else(|| "?".to_owned(), quantity::display);
     let small = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
     let to = match turn.next {
-        Next::Retry(_) => film.step_label(turn.history.step.max(
-            if decided.verdict == Verdict::OwnDemand { 0 } else { pod.step },
-        )),
+        Next::Retry(_) => film.step_label(turn.history.step.max(if decided.verdict == Verdict::OwnDemand {
+            0
+        } else {
+            pod.step
+        })),
         Next::Done | Next::Fail(_) | Next::FailJob(_) => "given up".to_owned(),
     };
     let ends = status.out_of_memory.get_or_insert_default();
     ends.count = ends.count.saturating_add(1);
-    ends.recent.insert(0, OutOfMemoryEnd {
-        time: super::status::whole_seconds(now),
-        segment: small(pod.segment),
-        attempt: small(pod.attempt),
-        node: pod.node.clone().unwrap_or_default(),
-        gpu: pod.gpu.clone().unwrap_or_default(),
-        verdict: decided.verdict.to_string(),
-        needed: bytes(decided.needed),
-        free: bytes(decided.free),
-        foreign: bytes(decided.foreign),
-        who: decided.who.chars().take(200).collect(),
-        from: film.step_label(pod.step),
-        to,
-    });
+    ends.recent.insert(
+        0,
+        OutOfMemoryEnd {
+            time: super::status::whole_seconds(now),
+            segment: small(pod.segment),
+            attempt: small(pod.attempt),
+            node: pod.node.clone().unwrap_or_default(),
+            gpu: pod.gpu.clone().unwrap_or_default(),
+            verdict: decided.verdict.to_string(),
+            needed: bytes(decided.needed),
+            free: bytes(decided.free),
+            foreign: bytes(decided.foreign),
+            who: decided.who.chars().take(200).collect(),
+            from: film.step_label(pod.step),
+            to,
+        },
+    );
     ends.recent.truncate(RECENT);
 }
 

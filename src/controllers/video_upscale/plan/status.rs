@@ -172,7 +172,11 @@ mod tests {
     fn every_status_has_the_four_conditions_in_order() {
         let mut status = running();
         let types = |status: &VideoUpscaleStatus| {
-            status.conditions.iter().map(|c| format!("{}={}/{}", c.type_, c.status, c.reason)).collect::<Vec<_>>()
+            status
+                .conditions
+                .iter()
+                .map(|c| format!("{}={}/{}", c.type_, c.status, c.reason))
+                .collect::<Vec<_>>()
         };
         assert_eq!(
             types(&status),
@@ -184,9 +188,15 @@ mod tests {
 
     #[test]
     fn durations_have_at_most_two_units() {
-        for (seconds, text) in
-            [(0, "0s"), (59, "59s"), (125, "2m5s"), (2_470, "41m"), (3_600, "1h"), (3_780, "1h3m"), (90_000, "1d1h")]
-        {
+        for (seconds, text) in [
+            (0, "0s"),
+            (59, "59s"),
+            (125, "2m5s"),
+            (2_470, "41m"),
+            (3_600, "1h"),
+            (3_780, "1h3m"),
+            (90_000, "1d1h"),
+        ] {
             assert_eq!(duration(Duration::from_secs(seconds)), text);
         }
     }

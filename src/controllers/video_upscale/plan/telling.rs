@@ -55,11 +55,8 @@ fn counts(draft: &mut Draft<'_>, film: &Film<'_>, running: u32, waiting: u32) {
         failed: small(draft.failed.len()),
     });
     draft.status.progress = Some(format!("{}/{}", draft.done.len(), film.total));
-    let message = format!(
-        "{} of {} segments done, {running} running, {waiting} waiting",
-        draft.done.len(),
-        film.total
-    );
+    let message =
+        format!("{} of {} segments done, {running} running, {waiting} waiting", draft.done.len(), film.total);
     // Between two attempts nothing runs for a moment; only a job without any is waiting.
     let state = if running > 0 { State::Running } else { State::WaitingForGpu };
     draft.state(state, message);
@@ -139,11 +136,13 @@ fn scheduled(
         return;
     }
     if running >= job.parallelism {
-        let message = format!("{waiting} segments wait: the job runs {running} of parallelism {}", job.parallelism);
+        let message =
+            format!("{waiting} segments wait: the job runs {running} of parallelism {}", job.parallelism);
         draft.scheduled(Status::False, ScheduledReason::ParallelismReached, message);
         return;
     }
-    let told_before = draft.memory.told_wait.as_ref().is_some_and(|told| since(told.at, draft.now) >= WAIT_TOLD);
+    let told_before =
+        draft.memory.told_wait.as_ref().is_some_and(|told| since(told.at, draft.now) >= WAIT_TOLD);
     draft.look_again(if told_before { WAITING_LONG } else { WAITING });
     let Some(outlook) = draft.observed.outlook.clone() else { return };
     let due = draft.demand.as_ref().is_some_and(|demand| !demand.wanted.is_empty());
@@ -186,9 +185,10 @@ fn estimate(draft: &mut Draft<'_>, film: &Film<'_>) {
         return;
     }
     let left = film.total.saturating_sub(done);
-    let remaining = since(start.0, draft.now).saturating_mul(left) / done.max(1);
+    let remaining = since(start.0, draft.now).mul_f64(f64::from(left) / f64::from(done));
     let end = after(draft.now, remaining);
-    let minute = jiff::Timestamp::from_second(end.as_second().saturating_add(59) / 60 * 60).unwrap_or(end);
+    let minutes = end.as_second().saturating_add(59) / 60;
+    let minute = jiff::Timestamp::from_second(minutes.saturating_mul(60)).unwrap_or(end);
     let old = draft.status.estimated_completion_time.as_ref().map(|old| old.0);
     let moved = old.is_none_or(|old| since(old, minute).max(since(minute, old)) > ESTIMATE.saturating_mul(2));
     if moved {

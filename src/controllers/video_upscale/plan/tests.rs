@@ -15,7 +15,7 @@ use crate::profile::testdata::flashvsr;
 const GIB: u64 = 1 << 30;
 
 pub fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_800_000_000 + second).unwrap()
+    Timestamp::from_second(1_800_000_000_i64.saturating_add(second)).unwrap()
 }
 
 /// A job ten seconds old, with a profile and nothing else.
@@ -85,8 +85,13 @@ pub fn probed(spec: Value) -> Observed {
     let first = plan(&observed, at(0));
     step(&mut observed, first);
     let end = End { probe: Some(figures), ..end(Code::Done, "") };
-    observed.pods = vec![single(&observed, Role::Probe, 0, &json!({"phase": "Succeeded",
-        "containerStatuses": [container("probe", &terminated(0, &end))]}))];
+    observed.pods = vec![single(
+        &observed,
+        Role::Probe,
+        0,
+        &json!({"phase": "Succeeded",
+        "containerStatuses": [container("probe", &terminated(0, &end))]}),
+    )];
     let second = plan(&observed, at(1));
     step(&mut observed, second);
     observed.pods.clear();
@@ -134,7 +139,8 @@ pub fn single(observed: &Observed, role: Role, number: u32, status: &Value) -> S
 
 pub fn segment(observed: &Observed, segment: u32, attempt: u32, status: &Value) -> SeenPod {
     let id = AttemptId { job: observed.identity.key.clone(), segment, attempt };
-    let labels = json!({keys::SEGMENT: segment.to_string(), keys::ATTEMPT: attempt.to_string(), keys::GPU_INDEX: "0"});
+    let labels =
+        json!({keys::SEGMENT: segment.to_string(), keys::ATTEMPT: attempt.to_string(), keys::GPU_INDEX: "0"});
     pod(observed, Role::Segment, &id.pod_name(), labels, status)
 }
 
@@ -239,8 +245,10 @@ fn a_second_pass_over_an_unchanged_world_writes_nothing() {
     let mut observed = observed(json!({}));
     let first = plan(&observed, at(0));
     step(&mut observed, first);
-    observed.profile = Profile::Frozen { spec: Box::new(flashvsr()), learned: UpscaleProfileStatus::default() };
-    let running = json!({"phase": "Running", "containerStatuses": [container("probe", &json!({"running": {}}))]});
+    observed.profile =
+        Profile::Frozen { spec: Box::new(flashvsr()), learned: UpscaleProfileStatus::default() };
+    let running =
+        json!({"phase": "Running", "containerStatuses": [container("probe", &json!({"running": {}}))]});
     observed.pods = vec![single(&observed, Role::Probe, 0, &running)];
     assert_eq!(kinds(&plan(&observed, at(3))), Vec::<&str>::new());
 }
@@ -329,7 +337,11 @@ fn waits_are_told_with_numbers_and_not_again_while_nothing_changes() {
         let mut observed = probed(json!({}));
         observed.outlook = Some(Outlook {
             unplaced: 8,
-            wait: Wait { looked_at: causes.iter().map(|c| c.1).sum(), causes: causes.iter().copied().collect(), ..Wait::default() },
+            wait: Wait {
+                looked_at: causes.iter().map(|c| c.1).sum(),
+                causes: causes.iter().copied().collect(),
+                ..Wait::default()
+            },
             ..Outlook::default()
         });
         let told = plan(&observed, at(2));
@@ -340,7 +352,11 @@ fn waits_are_told_with_numbers_and_not_again_while_nothing_changes() {
         step(&mut observed, told);
         observed.outlook.as_mut().unwrap().wait.need_bytes = 5;
         let again = plan(&observed, at(90));
-        assert_eq!((kinds(&again), again.events.len()), (vec![], 0), "{reason}: figures that moved rewrite nothing");
+        assert_eq!(
+            (kinds(&again), again.events.len()),
+            (vec![], 0),
+            "{reason}: figures that moved rewrite nothing"
+        );
     }
 }
 
@@ -480,8 +496,13 @@ fn all_done_merges_and_the_merge_ends_the_job() {
     assert_eq!(said(&observed.status, ConditionType::Complete), "False/Merging");
     let figures = MergeFigures { frames: 480, bytes: 9, width: 1280, height: 720, sha256: "ab".into() };
     let end = End { merge: Some(figures), ..end(Code::Done, "") };
-    observed.pods = vec![single(&observed, Role::Merge, 0, &json!({"phase": "Succeeded",
-        "containerStatuses": [container("merge", &terminated(0, &end))]}))];
+    observed.pods = vec![single(
+        &observed,
+        Role::Merge,
+        0,
+        &json!({"phase": "Succeeded",
+        "containerStatuses": [container("merge", &terminated(0, &end))]}),
+    )];
     let over = plan(&observed, at(60));
     let status = recorded(&over).unwrap();
     assert_eq!(said(status, ConditionType::Complete), "True/Succeeded");

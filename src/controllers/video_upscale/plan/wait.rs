@@ -72,7 +72,8 @@ fn no_match(wait: &Wait, wanted: &GpuRequirements) -> String {
         asked.push(format!("products [{}]", wanted.products.join(", ")));
     }
     if !wanted.node_selector.is_empty() {
-        let labels: Vec<String> = wanted.node_selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let labels: Vec<String> =
+            wanted.node_selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
         asked.push(format!("nodes with {}", labels.join(", ")));
     }
     format!("no GPU matches {}; there are {}", asked.join(" and "), there.join(", "))
@@ -80,8 +81,12 @@ fn no_match(wait: &Wait, wanted: &GpuRequirements) -> String {
 
 fn counted(wait: &Wait) -> String {
     let fit = wait.causes.get(&Cause::Fits).copied().unwrap_or(0);
-    let parts: Vec<String> =
-        wait.causes.iter().filter(|(cause, _)| **cause != Cause::Fits).map(|(c, n)| part(wait, *c, *n)).collect();
+    let parts: Vec<String> = wait
+        .causes
+        .iter()
+        .filter(|(cause, _)| **cause != Cause::Fits)
+        .map(|(c, n)| part(wait, *c, *n))
+        .collect();
     format!(
         "{fit} of {} GPUs fit {} + {} headroom: {}",
         wait.looked_at,
