@@ -47,7 +47,7 @@ mod status;
 pub struct UpscaleProfileSpec {
     /// The program and how it is called.
     pub engine: Engine,
-    /// Scales offered, out of 2, 3 and 4.
+    /// Scales offered, out of 2, 3 and 4; 1-3.
     #[schemars(length(min = 1, max = 3), inner(range(min = 2, max = 4)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub scales: Vec<i32>,
@@ -84,9 +84,7 @@ pub struct UpscaleProfileSpec {
 
 /// A job names its profile, and a label may carry that name.
 fn short_name() -> Rule {
-    Rule::new("self.metadata.name.size() <= 63")
-        .message("must be at most 63 characters")
-        .field_path(".metadata.name")
+    Rule::new("self.metadata.name.size() <= 63").message("metadata.name must be at most 63 characters")
 }
 
 fn steps_of_the_ladder() -> Rule {

@@ -60,7 +60,7 @@ pub fn node_labels(_: &mut SchemaGenerator) -> Schema {
 
 /// Environment variables.
 pub fn environment(_: &mut SchemaGenerator) -> Schema {
-    strings(64, 4096, "Value of the variable.")
+    strings(32, 1024, "Value of the variable.")
 }
 
 /// Tiles by scale.

@@ -46,14 +46,14 @@ pub struct VideoUpscaleSpec {
     pub source: FileRef,
     /// Where the result appears once it is complete.
     pub destination: Destination,
-    /// Upscaling factor; default 4 below 720 lines, else 2.
+    /// Upscaling factor; 2-4 as far as the profile offers it, default 4 below 720 lines, else 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 4))]
     pub scale: Option<i32>,
     /// Part of the film to use; default: all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<FilmRange>,
-    /// Profile; default: the one labelled as default.
+    /// Profile; default: the one labelled as default; 1-63 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = rules::object_name("UpscaleProfile"))]
@@ -73,7 +73,8 @@ pub struct VideoUpscaleSpec {
     /// What is done with unusual films.
     #[serde(default)]
     pub input: InputOptions,
-    /// How thoroughly the result is verified: Auto (default), Cheap or Full; Auto is Full up to 20 minutes of film.
+    /// How thoroughly the result is verified: Auto (default), Cheap or Full; Auto is Full up to 20 minutes of
+    /// film.
     #[serde(default)]
     pub verify: super::worker::Verify,
     /// Which GPUs may be used.
@@ -102,9 +103,9 @@ pub struct VideoUpscaleSpec {
 
 /// Pod names begin with the job's and must stay labels.
 fn short_name() -> Rule {
-    Rule::new("self.metadata.name.size() <= 50 && !self.metadata.name.contains('.')")
-        .message("must be at most 50 characters without dots, as the names of its pods begin with it")
-        .field_path(".metadata.name")
+    Rule::new("self.metadata.name.size() <= 50 && !self.metadata.name.contains('.')").message(
+        "metadata.name must be at most 50 characters without dots, as the names of its pods begin with it",
+    )
 }
 
 /// What is fixed once a film is being cut.
@@ -138,7 +139,7 @@ const fn six() -> i32 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimName {
-    /// Name of the PersistentVolumeClaim.
+    /// Name of the PersistentVolumeClaim; 1-253 characters.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = rules::object_name("PersistentVolumeClaim"))]
     pub name: String,
@@ -150,7 +151,7 @@ pub struct ClaimName {
 pub struct FileRef {
     /// The claim.
     pub claim: ClaimName,
-    /// Path on the claim: relative, 1-1024 characters, no `..`, no empty part.
+    /// Path on the claim: relative, 1-1024 characters, no `.`, `..`, empty part or control character.
     #[schemars(length(min = 1, max = 1024))]
     #[x_kube(validation = rules::relative_path())]
     pub path: String,
@@ -162,7 +163,8 @@ pub struct FileRef {
 pub struct Destination {
     /// The claim.
     pub claim: ClaimName,
-    /// Path on the claim: relative, 1-1024 characters, no `..`, ends with .mp4, .mov or .mkv.
+    /// Path on the claim: relative, 1-1024 characters, no `.`, `..`, empty part or control character, not the source; ends
+    /// with .mp4, .mov or .mkv.
     #[schemars(length(min = 1, max = 1024))]
     #[x_kube(validation = rules::relative_path())]
     #[x_kube(validation = (r"self.matches('[^/][.](mp4|mov|mkv)$')", "must end with .mp4, .mov or .mkv"))]
@@ -187,12 +189,12 @@ pub enum IfExists {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FilmRange {
-    /// Duration after the first picture, such as `90s`, `1h2m`, `12.5s`; default: the beginning.
+    /// Duration after the first picture, such as `90s`, `1h2m`, `12.5s`; at most 1000h, default: the beginning; 2-32 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 32))]
     #[x_kube(validation = rules::duration())]
     pub start: Option<String>,
-    /// Duration; default: to the end.
+    /// Duration; more than nothing and at most 1000h, default: to the end; 2-32 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 32))]
     #[x_kube(validation = rules::duration())]
@@ -350,16 +352,16 @@ pub struct GpuSelection {
     #[schemars(schema_with = "schema::node_labels")]
     #[x_kube(validation = rules::labels())]
     pub node_selector: BTreeMap<String, String>,
-    /// Parts of product names, one of which must match; at most 16, default all.
+    /// Parts of product names, one of which must match; at most 16, default all; each 1-64 characters.
     #[serde(default)]
     #[schemars(length(max = 16), inner(length(min = 1, max = 64)))]
     pub products: Vec<String>,
-    /// Floor of free memory beside the estimate, such as `16Gi`; default none.
+    /// Floor of free memory beside the estimate, such as `16Gi`; default none; 3-9 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 9))]
     #[x_kube(validation = rules::memory())]
     pub min_free_memory: Option<String>,
-    /// Memory left free on top of the need, such as `1Gi`, or `0`; default 1Gi.
+    /// Memory left free on top of the need, such as `1Gi`, or `0`; default 1Gi; 1-9 characters.
     #[serde(default = "one_gib")]
     #[schemars(length(min = 1, max = 9))]
     #[x_kube(validation = rules::memory_or_zero())]

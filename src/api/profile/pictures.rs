@@ -33,7 +33,7 @@ pub struct Input {
     /// Video (default) or Pictures.
     #[serde(default)]
     pub kind: InputKind,
-    /// Source pixels added on each side before the engine and cropped after it; default 0.
+    /// Source pixels added on each side before the engine and cropped after it; default 0; 0-64.
     #[serde(default)]
     #[schemars(range(min = 0, max = 64))]
     pub pad: i32,
@@ -50,15 +50,15 @@ pub struct Input {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self.remainder < self.multiple", "remainder must be less than multiple"))]
 pub struct FrameRule {
-    /// Default 1.
+    /// Default 1; 1-1000.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1000))]
     pub multiple: i32,
-    /// Default 0.
+    /// Default 0; 0-999.
     #[serde(default)]
     #[schemars(range(min = 0, max = 999))]
     pub remainder: i32,
-    /// Default 1.
+    /// Default 1; 1-1000.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1000))]
     pub minimum: i32,
@@ -79,15 +79,15 @@ impl Default for FrameRule {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("!has(self.leastBefore) || self.leastBefore <= self.before", "leastBefore must not be more than before"))]
 pub struct Context {
-    /// Before the owned ones; default 0.
+    /// Before the owned ones; default 0; 0-1000.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub before: i32,
-    /// Least number before, when host memory is short; default: `before`.
+    /// Least number before, when host memory is short; default: `before`; 0-1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub least_before: Option<i32>,
-    /// After the owned ones; default 0.
+    /// After the owned ones; default 0; 0-1000.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub after: i32,
@@ -123,25 +123,25 @@ pub struct Output {
     /// Video (default) or Pictures.
     #[serde(default)]
     pub kind: OutputKind,
-    /// File, or pattern of pictures, below the output folder.
+    /// File, or pattern of pictures, below the output folder; 1-256 characters.
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(validation = rules::relative_path())]
     pub path: String,
     /// Codec of a Video output; anything else is a bad output. Default h264.
     #[serde(default)]
     pub codec: CodecName,
-    /// ffmpeg's name of its pixel format; default yuv420p.
+    /// ffmpeg's name of its pixel format; default yuv420p; 1-32 characters.
     #[serde(default = "yuv420p")]
     #[schemars(length(min = 1, max = 32))]
     pub pixel_format: String,
-    /// ffmpeg's name of its matrix, tagged or not; default smpte170m.
+    /// ffmpeg's name of its matrix, tagged or not; default smpte170m; 1-32 characters.
     #[serde(default = "smpte170m")]
     #[schemars(length(min = 1, max = 32))]
     pub matrix: String,
     /// Its range, tagged or not; default Limited.
     #[serde(default)]
     pub range: Range,
-    /// Output pixels at each edge that the engine spoils; default 0, at most pad x scale.
+    /// Output pixels at each edge that the engine spoils; default 0, at most pad x scale; 0-256.
     #[serde(default)]
     #[schemars(range(min = 0, max = 256))]
     pub bad_border: i32,
@@ -159,11 +159,11 @@ fn smpte170m() -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tile {
-    /// What tile x scale must be a multiple of, output pixels; default 1.
+    /// What tile x scale must be a multiple of, output pixels; default 1; 1-4096.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 4096))]
     pub multiple: i32,
-    /// Source pixels that the engine adds on each side of a tile; default 0.
+    /// Source pixels that the engine adds on each side of a tile; default 0; 0-1024.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1024))]
     pub halo: i32,
