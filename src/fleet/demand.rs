@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Toleration;
 
 use super::claim::JobKey;
 use crate::api::conditions::ScheduledReason;
@@ -25,6 +26,8 @@ pub struct Demand {
     pub gpu: GpuRequirements,
     /// What a pod requests of its node.
     pub requests: PodRequests,
+    /// Taints that a pod tolerates: the profile's.
+    pub tolerations: Vec<Toleration>,
     /// Nodes that can mount every claim of the job; `None`: all.
     pub nodes: Option<BTreeSet<String>>,
     /// Nodes that cool down for this job, until when and with which reason for the wait.

@@ -1,4 +1,25 @@
 //! The fleet loop: which attempt gets which GPU.
+//!
+//! Nodes, claims and our own pods flow into an incremental [`index::Fleet`]; job loops put their demands into it; one
+//! task freezes it to a [`snapshot::Snapshot`], asks the pure [`place::place`] what to do, and writes the claims by
+//! compare-and-swap. A sweeper undoes what nobody completes. Safety rests on the compare-and-swap alone: two
+//! controllers may run this at once.
+//!
+//! The job loop holds a [`FleetHandle`]; [`run`] drives everything until told to stop.
 
+mod allocator;
 pub mod claim;
+mod claims;
 pub mod demand;
+mod handle;
+pub mod index;
+pub mod node;
+pub mod place;
+mod pod;
+mod resource;
+pub mod snapshot;
+mod sweeper;
+mod watch;
+
+pub use claims::{Claims, Error as ClaimError, Outcome};
+pub use handle::{Clients, FleetConfig, FleetHandle, GpuView, Matching, Wakes, run};

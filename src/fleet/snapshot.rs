@@ -1,0 +1,96 @@
+//! The fleet at one instant, frozen for [`super::place`]: plain sorted data, no I/O.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::claim::JobKey;
+use super::demand::{Cause, Demand};
+use super::node::NodeFacts;
+
+/// The fleet at one instant.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Nodes, by name.
+    pub spots: Vec<Spot>,
+    /// GPUs, by node and index.
+    pub cards: Vec<Card>,
+    /// Product names; [`Card::model`] counts in here.
+    pub models: Vec<Arc<str>>,
+    /// What jobs ask for, by job.
+    pub asked: Vec<Asked>,
+    /// Segments that hold a GPU, by job; quarantined ones not counted.
+    pub holdings: BTreeMap<JobKey, BTreeSet<u32>>,
+}
+
+/// A node.
+#[derive(Clone, Debug)]
+pub struct Spot {
+    /// What is known of it.
+    pub facts: Arc<NodeFacts>,
+    /// What our own pods leave of it.
+    pub room: Room,
+    /// Age of the newest sign of life of its agent, seconds, once a heartbeat was missed; else 0.
+    pub silent_for: u64,
+}
+
+/// What is left of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Thousandths of a processor.
+    pub cpu_millis: u64,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Bytes of ephemeral storage.
+    pub ephemeral_bytes: u64,
+    /// Pods.
+    pub pods: u64,
+}
+
+/// A GPU.
+#[derive(Clone, Debug)]
+pub struct Card {
+    /// UUID as the agent writes it.
+    pub uuid: Arc<str>,
+    /// Index of its node in [`Snapshot::spots`].
+    pub spot: usize,
+    /// Index on its node, for people.
+    pub index: u32,
+    /// Index of its product name in [`Snapshot::models`].
+    pub model: usize,
+    /// Total memory, bytes.
+    pub total: u64,
+    /// What an engine can get when nobody else is there, bytes: total less what the driver keeps.
+    pub usable: u64,
+    /// Free memory as reported, bytes.
+    pub free: u64,
+    /// Free memory as reckoned, bytes: what ended engines of ours still seem to hold is added.
+    pub available: u64,
+    /// Foreign processes; `None` if the lists cannot be read.
+    pub foreign: Option<u32>,
+    /// Bytes of foreign processes and memory without a process.
+    pub foreign_bytes: u64,
+    /// Why nobody gets it, whoever asks; the first such cause.
+    pub closed: Option<Cause>,
+}
+
+/// What a job asks for, and what is remembered of its patience.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The demand.
+    pub demand: Arc<Demand>,
+    /// Its patience.
+    pub starved: Option<Starved>,
+    /// Attempts that got a GPU since the demand was made: segment and attempt.
+    pub served: BTreeSet<(u32, u32)>,
+}
+
+/// A job for whose step no card has had the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Starved {
+    /// Since when.
+    pub since: Timestamp,
+    /// Whether patience ran out: it may go lower until it is placed on its own step again.
+    pub spent: bool,
+}

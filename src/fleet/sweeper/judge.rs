@@ -1,0 +1,72 @@
+//! What a claim needs of the sweeper, as far as memory can tell.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::api::quantity::GIB;
+use crate::api::report::{Attribution, State};
+use crate::fleet::claim::Claim;
+use crate::fleet::claims::condition_of;
+use crate::fleet::handle::{FleetHandle, GpuView};
+use crate::fleet::index::{Freshness, live_pods};
+use crate::fleet::pod::PodStage;
+
+/// How long another process's claim may stand without a pod.
+const ABANDONED: SignedDuration = SignedDuration::from_secs(30);
+/// Memory that may be missing, or unexplained, when it counts as back, bytes.
+const TOLERANCE: u64 = GIB;
+
+/// What a claim needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Case {
+    /// Nothing.
+    Fine,
+    /// Held: its job has to be looked for. `abandoned`: and, though it lives, the pod too.
+    Held {
+        /// Another process's claim has stood for long without a pod.
+        abandoned: bool,
+    },
+    /// Quarantined, and the memory is back.
+    Proved,
+    /// Out, and health or driver have changed.
+    Changed,
+}
+
+/// Judges a claim that has stood as it is since `since`, by our own clock.
+pub(super) fn judge(claim: &Claim, fleet: &FleetHandle, since: Timestamp, now: Timestamp) -> Case {
+    let view = fleet
+        .node_view(&claim.gpu)
+        .filter(|view| fleet.lock().freshness(&view.node, now) == Some(Freshness::Fresh));
+    if claim.quarantined.is_some() {
+        let in_use = fleet.lock().pods().any(|pod| {
+            pod.stage == PodStage::MayUseGpu
+                && pod.gpu.as_deref() == Some(claim.gpu.to_ascii_lowercase().as_str())
+        });
+        let proved = !in_use && view.is_some_and(|view| is_back(claim, &view, since));
+        return if proved { Case::Proved } else { Case::Fine };
+    }
+    if let Some(out) = &claim.out {
+        let changed = view.is_some_and(|view| !out.cause.ends_with(&condition_of(Some(&view))));
+        return if changed && claim.holder.is_none() { Case::Changed } else { Case::Fine };
+    }
+    let Some(holder) = &claim.holder else { return Case::Fine };
+    let name = holder.pod_name();
+    let there = fleet.lock().pods().any(|pod| pod.namespace == holder.job.namespace && pod.name == name);
+    let others = claim.actor != fleet.config().actor;
+    Case::Held { abandoned: others && !there && now.duration_since(since) > ABANDONED }
+}
+
+/// Whether a report sampled after the end shows none of the pod's processes, and its memory back.
+fn is_back(claim: &Claim, view: &GpuView, since: Timestamp) -> bool {
+    let Some(mark) = &claim.quarantined else { return false };
+    // A Lease that cannot be understood has no end to compare with: a report after we first saw it will do.
+    let end = if claim.is_unreadable() { since } else { mark.at };
+    if view.at <= end || view.state != State::Ok || view.attribution == Attribution::None {
+        return false;
+    }
+    let Some(free) = view.gpu.free else { return false };
+    let holds = live_pods(&view.gpu).any(|uid| claim.last_pod_uid.as_deref() == Some(uid));
+    let as_before =
+        claim.grant.as_ref().is_some_and(|grant| free.saturating_add(TOLERANCE) >= grant.seen.available);
+    let explained = view.gpu.una.is_some_and(|una| una <= TOLERANCE);
+    !holds && (as_before || explained)
+}

@@ -1,0 +1,222 @@
+//! The watches that feed the index, guarded against what watches are known to do: an object that does not decode is
+//! set aside; a start that is refused again and again, and a silence, end in a new list; lists come at growing
+//! distances. (A start that is never answered ends by the watch client's read timeout.)
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::core::DeserializeGuard;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use super::claim::Claim;
+use super::handle::{FleetHandle, Part, now};
+use super::node::NodeFacts;
+use super::pod::PodFacts;
+use crate::api::keys;
+
+/// Without any event for so long, everything is listed anew.
+const SILENCE: Duration = Duration::from_secs(600);
+/// Failures in a row after which a watch is thrown away.
+const MOST_FAILURES: u32 = 3;
+/// Shortest and longest pause before a new list.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Watches all nodes.
+pub(super) async fn nodes(fleet: &FleetHandle, client: Client) {
+    let mut listed: BTreeMap<String, ()> = BTreeMap::new();
+    follow::<Node>(Api::all(client), watcher::Config::default(), |event| {
+        match event {
+            Event::Init => listed.clear(),
+            Event::InitApply(node) | Event::Apply(node) => {
+                listed.insert(node.name_any(), ());
+                let jobs = match node.0.ok().as_ref().and_then(NodeFacts::of) {
+                    Some(facts) => fleet.lock().apply_node(facts, now()),
+                    None => return,
+                };
+                fleet.wake(jobs);
+            }
+            Event::Delete(node) => {
+                let jobs = fleet.lock().remove_node(&node.name_any());
+                fleet.wake(jobs);
+            }
+            Event::InitDone => {
+                let gone: Vec<String> = {
+                    let fleet = fleet.lock();
+                    let names = fleet.nodes().map(|node| node.name.clone());
+                    names.filter(|name| !listed.contains_key(name)).collect()
+                };
+                for name in gone {
+                    let jobs = fleet.lock().remove_node(&name);
+                    fleet.wake(jobs);
+                }
+                fleet.fill(Part::Nodes);
+            }
+        }
+        fleet.touch();
+    })
+    .await;
+}
+
+/// Watches the claims of the release.
+pub(super) async fn claims(fleet: &FleetHandle, client: Client) {
+    let api = Api::namespaced(client, &fleet.config().namespace);
+    // Claims known when a list began: of these, what the list does not have is gone. Later ones are newer than it.
+    let mut known: BTreeMap<String, Claim> = BTreeMap::new();
+    follow::<Lease>(api, ours(), |event| {
+        let jobs = match event {
+            Event::Init => {
+                let fleet = fleet.lock();
+                known = fleet
+                    .claims()
+                    .map(|claim| (claim.gpu.to_ascii_lowercase(), Claim::clone(claim)))
+                    .collect();
+                return;
+            }
+            Event::InitApply(lease) | Event::Apply(lease) => {
+                let claim = read_claim(&lease);
+                known.remove(&claim.gpu.to_ascii_lowercase());
+                fleet.lock().apply_claim(claim)
+            }
+            Event::Delete(lease) => fleet.lock().remove_claim(&read_claim(&lease)),
+            Event::InitDone => {
+                let jobs = {
+                    let mut fleet = fleet.lock();
+                    std::mem::take(&mut known).values().flat_map(|gone| fleet.remove_claim(gone)).collect()
+                };
+                fleet.fill(Part::Claims);
+                jobs
+            }
+        };
+        fleet.wake(jobs);
+        fleet.touch();
+    })
+    .await;
+}
+
+/// A Lease that does not even decode as one is held by somebody unknown.
+fn read_claim(lease: &DeserializeGuard<Lease>) -> Claim {
+    match &lease.0 {
+        Ok(lease) => Claim::of_lease(lease),
+        Err(broken) => {
+            let mut lease = Lease { metadata: broken.metadata.clone(), ..Lease::default() };
+            lease.spec.get_or_insert_default().holder_identity = Some("a broken Lease".to_owned());
+            Claim::of_lease(&lease)
+        }
+    }
+}
+
+/// Watches our own pods, in all namespaces or in those that are given.
+pub(super) async fn pods(fleet: &FleetHandle, client: Client) {
+    let namespaces = &fleet.config().watch_namespaces;
+    let places: Vec<Option<&String>> =
+        if namespaces.is_empty() { vec![None] } else { namespaces.iter().map(Some).collect() };
+    let waiting = std::sync::atomic::AtomicUsize::new(places.len());
+    let watches = places.into_iter().map(|namespace| {
+        let api = match namespace {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        };
+        pods_of(fleet, api, namespace, &waiting)
+    });
+    futures::future::join_all(watches).await;
+}
+
+async fn pods_of(
+    fleet: &FleetHandle,
+    api: Api<DeserializeGuard<Pod>>,
+    namespace: Option<&String>,
+    waiting: &std::sync::atomic::AtomicUsize,
+) {
+    let mut listed: BTreeMap<String, ()> = BTreeMap::new();
+    let mut first = true;
+    follow::<Pod>(api, ours(), |event| {
+        match event {
+            Event::Init => listed.clear(),
+            Event::InitApply(pod) | Event::Apply(pod) => {
+                listed.extend(pod.uid().map(|uid| (uid, ())));
+                let Some(facts) = pod.0.ok().as_ref().and_then(PodFacts::of) else { return };
+                fleet.lock().apply_pod(facts);
+            }
+            Event::Delete(pod) => fleet.lock().remove_pod(&pod.uid().unwrap_or_default()),
+            Event::InitDone => {
+                {
+                    let mut fleet = fleet.lock();
+                    let here = fleet
+                        .pods()
+                        .filter(|pod| namespace.is_none_or(|namespace| pod.namespace == *namespace));
+                    let gone = here.filter(|pod| !listed.contains_key(&pod.uid)).map(|pod| pod.uid.clone());
+                    for uid in gone.collect::<Vec<_>>() {
+                        fleet.remove_pod(&uid);
+                    }
+                }
+                if std::mem::take(&mut first)
+                    && waiting.fetch_sub(1, std::sync::atomic::Ordering::AcqRel) == 1
+                {
+                    fleet.fill(Part::Pods);
+                }
+            }
+        }
+        fleet.touch();
+    })
+    .await;
+}
+
+fn ours() -> watcher::Config {
+    watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={}", keys::MANAGED_BY))
+}
+
+/// Hands every event of a kind to `apply`, for ever.
+async fn follow<K>(
+    api: Api<DeserializeGuard<K>>,
+    config: watcher::Config,
+    mut apply: impl FnMut(Event<DeserializeGuard<K>>),
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let kind = K::kind(&()).into_owned();
+    let mut pause = PAUSES.0;
+    loop {
+        let mut stream = watcher::watcher(api.clone(), config.clone()).default_backoff().boxed();
+        let mut failures = 0_u32;
+        while failures < MOST_FAILURES {
+            match tokio::time::timeout(SILENCE, stream.try_next()).await {
+                Ok(Ok(Some(event))) => {
+                    failures = 0;
+                    if matches!(event, Event::Apply(_) | Event::Delete(_)) {
+                        pause = PAUSES.0;
+                    }
+                    if let Event::InitApply(object) | Event::Apply(object) = &event
+                        && let Err(broken) = &object.0
+                    {
+                        tracing::warn!(kind, object = object.name_any(), "cannot be read: {}", broken.error);
+                    }
+                    apply(event);
+                }
+                Ok(Ok(None)) => break,
+                Ok(Err(error)) => {
+                    failures = failures.saturating_add(1);
+                    tracing::warn!(kind, failures, "watch: {error}");
+                }
+                Err(_silence) => {
+                    pause = PAUSES.0;
+                    break;
+                }
+            }
+        }
+        drop(stream);
+        rest(pause).await;
+        pause = pause.saturating_mul(2).min(PAUSES.1);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the pause between two lists; there is nothing to wait for")]
+async fn rest(pause: Duration) {
+    tokio::time::sleep(pause).await;
+}
