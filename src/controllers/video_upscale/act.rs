@@ -123,20 +123,34 @@ async fn create_pod(
             let ours = there.is_none_or(|there| {
                 there.owner_references().iter().any(|owner| owner.uid == identity.key.uid)
             });
-            if ours { Ok(()) } else { Err(Error::Foreign { kind: "pod", name }) }
+            if !ours {
+                refused(claim, format!("pod {name} exists and is not this job's"), ctx, memory, now).await?;
+            }
+            Ok(())
         }
         Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => {
-            if let Some(claim) = claim {
-                release(claim, None, Freed::Free, ctx, now).await?;
-                if let Some(holder) = &claim.holder {
-                    memory.made.remove(&(holder.segment, holder.attempt));
-                }
-            }
-            memory.refused = Some((after(now, REFUSED), status.message.clone()));
-            Ok(())
+            refused(claim, status.message.clone(), ctx, memory, now).await
         }
         Err(source) => Err(failed(source)),
     }
+}
+
+/// A pod cannot be made: its GPU goes back, and nothing is tried for a while.
+async fn refused(
+    claim: Option<&Claim>,
+    message: String,
+    ctx: &Context,
+    memory: &mut Memory,
+    now: Timestamp,
+) -> Result<(), Error> {
+    if let Some(claim) = claim {
+        release(claim, None, Freed::Free, ctx, now).await?;
+        if let Some(holder) = &claim.holder {
+            memory.made.remove(&(holder.segment, holder.attempt));
+        }
+    }
+    memory.refused = Some((after(now, REFUSED), message));
+    Ok(())
 }
 
 async fn record(identity: &Identity, status: &VideoUpscaleStatus, ctx: &Context) -> Result<(), Error> {

@@ -47,7 +47,8 @@ pub async fn observe(seen: &JobKey, ctx: &Context, now: Timestamp) -> Result<Opt
         return Ok(None);
     }
     let key = identity.key.clone();
-    let (pods, foreign_pods) = sort_out(listed, &key);
+    let mut pods: Vec<SeenPod> = listed.into_iter().filter_map(|pod| SeenPod::of(pod, &key)).collect();
+    pods.sort_by(|a, b| a.name.cmp(&b.name));
     let job = Job::read(&object.spec);
     let status = object.status.clone().unwrap_or_default();
     let over = [ConditionType::Complete, ConditionType::Failed]
@@ -71,7 +72,6 @@ pub async fn observe(seen: &JobKey, ctx: &Context, now: Timestamp) -> Result<Opt
         status,
         profile,
         pods,
-        foreign_pods,
         claims: ctx.fleet.claims_of(&key),
         outlook: ctx.fleet.outlook(&key),
         views,
@@ -91,21 +91,6 @@ async fn list_pods(key: &JobKey, ctx: &Context) -> Result<Vec<Pod>, Error> {
     let ours = ListParams::default().labels(&format!("{}={}", keys::JOB_UID, key.uid));
     let failed = |source| Error::ListPods { name: format!("{}/{}", key.namespace, key.name), source };
     Ok(api.list(&ours).await.map_err(failed)?.items)
-}
-
-/// Own pods by name, and the names of those that only look so.
-fn sort_out(listed: Vec<Pod>, key: &JobKey) -> (Vec<SeenPod>, Vec<String>) {
-    let mut own = Vec::new();
-    let mut foreign = Vec::new();
-    for pod in listed {
-        let name = pod.name_any();
-        match SeenPod::of(pod, key) {
-            Some(pod) => own.push(pod),
-            None => foreign.push(name),
-        }
-    }
-    own.sort_by(|a, b| a.name.cmp(&b.name));
-    (own, foreign)
 }
 
 /// The profile as the job began with it; before that, the one that it names or that is the default.

@@ -50,8 +50,6 @@ pub struct Observed {
     pub profile: Profile,
     /// Own pods, listed live before the object was read, by name.
     pub pods: Vec<SeenPod>,
-    /// Names of pods with our labels and another owner.
-    pub foreign_pods: Vec<String>,
     /// Claims of this job.
     pub claims: Vec<Claim>,
     /// What the fleet said last.
@@ -300,6 +298,10 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
             "There is no claim {names} in namespace {}; create it, or make a new VideoUpscale",
             observed.identity.key.namespace
         ));
+        return draft.finish();
+    }
+    if observed.volumes.nodes.as_ref().is_some_and(std::collections::BTreeSet::is_empty) {
+        draft.no_node_mounts();
         return draft.finish();
     }
     match film::Film::of(observed, job, spec, learned) {

@@ -85,12 +85,16 @@ async fn nodes_of_volume(
     let Some(name) = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_ref()) else { return Ok(None) };
     let volumes: Api<PersistentVolume> = Api::all(client.clone());
     let failed = |source| Error::Get { kind: "PersistentVolume", name: name.clone(), source };
-    let Some(volume) = volumes.get_opt(name).await.map_err(failed)? else { return Ok(None) };
+    let Some(volume) = allowed(volumes.get_opt(name).await).map_err(failed)?.flatten() else {
+        return Ok(None);
+    };
     let affinity = volume.spec.and_then(|spec| spec.node_affinity).and_then(|affinity| affinity.required);
     let Some(required) = affinity else { return Ok(None) };
     let nodes: Api<Node> = Api::all(client.clone());
     let failed = |source| Error::Get { kind: "Nodes for volume", name: name.clone(), source };
-    let nodes = nodes.list(&ListParams::default()).await.map_err(failed)?;
+    let Some(nodes) = allowed(nodes.list(&ListParams::default()).await).map_err(failed)? else {
+        return Ok(None);
+    };
     let admitted = nodes.items.iter().filter_map(|node| {
         let name = node.metadata.name.clone()?;
         let labels = node.metadata.labels.clone().unwrap_or_default();
@@ -101,6 +105,14 @@ async fn nodes_of_volume(
             .then_some(name)
     });
     Ok(Some(admitted.collect()))
+}
+
+/// An answer, or `None` where a release of few namespaces may not ask: then the scheduler has the last word.
+fn allowed<T>(answer: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
+    match answer {
+        Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 /// Whether labels meet all requirements of a node selector's term. Operators that volumes do not use (`Gt`, `Lt`)

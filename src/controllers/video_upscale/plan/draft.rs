@@ -266,6 +266,7 @@ impl<'a> Draft<'a> {
     /// The deletion mark is there.
     pub fn say_deleting(&mut self) {
         self.state(State::Deleting, "Being deleted".to_owned());
+        self.look_again(HEARTBEAT);
     }
 
     /// Another release works in this namespace.
@@ -278,6 +279,7 @@ impl<'a> Draft<'a> {
     /// The annotation says that nobody touches the job.
     pub fn pause(&mut self) {
         self.state(State::Paused, "Not reconciled: annotation upscale.video/paused".to_owned());
+        self.look_again(HEARTBEAT);
     }
 
     /// Somebody must act; it goes on by itself afterwards.
@@ -290,6 +292,14 @@ impl<'a> Draft<'a> {
         });
         self.unset(ConditionType::Reconciling);
         self.state(State::Accepted, message.to_owned());
+        self.look_again(Duration::from_secs(5));
+    }
+
+    /// No node can mount all volumes at once; it goes on by itself once one can.
+    pub fn no_node_mounts(&mut self) {
+        let message = format!("No node can mount all claims: {}", self.observed.volumes.why);
+        self.scheduled(Status::False, ScheduledReason::VolumeNotHere, message.clone());
+        self.state(State::WaitingForGpu, message);
         self.look_again(Duration::from_secs(5));
     }
 

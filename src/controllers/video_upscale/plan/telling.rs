@@ -155,7 +155,13 @@ fn scheduled(
         return;
     }
     draft.memory.told_wait = Some(ToldWait { causes: outlook.wait.causes.clone(), at: draft.now });
-    let message = wait::message(&outlook.wait, &job.gpu);
+    let why = &draft.observed.volumes.why;
+    let message = match reason {
+        ScheduledReason::VolumeNotHere if !why.is_empty() => {
+            format!("{}: {why}", wait::message(&outlook.wait, &job.gpu))
+        }
+        _ => wait::message(&outlook.wait, &job.gpu),
+    };
     let changed = find(&draft.status.conditions, ConditionType::Scheduled)
         .is_none_or(|told| told.reason != reason.as_str());
     if running == 0 && changed {

@@ -44,7 +44,6 @@ pub fn observed(spec: Value) -> Observed {
             learned: UpscaleProfileStatus::default(),
         },
         pods: Vec::new(),
-        foreign_pods: Vec::new(),
         claims: Vec::new(),
         outlook: None,
         views: BTreeMap::new(),
