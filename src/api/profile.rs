@@ -32,7 +32,7 @@ mod status;
     derive = "PartialEq",
     validation = short_name(),
     printcolumn(name = "Scales", type_ = "string", json_path = ".spec.scales", description = "Scales offered."),
-    printcolumn(name = "Steps", type_ = "string", json_path = ".spec.ladder[*].name", description = "Steps of the ladder."),
+    printcolumn(name = "Steps", type_ = "string", json_path = ".spec.steps", description = "Steps that a job gets which says nothing."),
     printcolumn(name = "Default", type_ = "string", json_path = ".metadata.labels.upscale\\.video/default-profile", description = "Whether jobs get it that name none."),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Whether it can be evaluated."),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
