@@ -1,1 +1,3 @@
-//! To be written.
+//! The job loop.
+
+pub mod video_upscale;
