@@ -91,6 +91,7 @@ fn by_code(evidence: &Evidence, container: &ContainerEnd, code: Code) -> Finding
         Code::UnsupportedSource => (Verdict::Permanent, Some(FailureReason::UnsupportedSource)),
         Code::SourceNotFound => (Verdict::Permanent, Some(FailureReason::SourceNotFound)),
         Code::SourceChanged => (Verdict::Permanent, Some(FailureReason::SourceChanged)),
+        Code::DoesNotFit => (Verdict::Permanent, Some(FailureReason::OutOfHostMemory)),
         Code::DestinationExists => (Verdict::Permanent, Some(FailureReason::DestinationExists)),
         Code::DestinationNotWritable => (Verdict::Permanent, Some(FailureReason::DestinationNotWritable)),
         Code::GpuBusy => (Verdict::GpuBusy, None),
