@@ -109,7 +109,10 @@ impl Images {
             store.build(&recipe, image.name(), &format!("{PREFIX}/{base}"), &reference, &context)?;
             store.push(&reference, &images.layout)?;
         }
-        archive::keep_only(&images.layout, &images.references())?;
+        let mut wanted = images.references();
+        archive::keep_only(&images.layout, &wanted)?;
+        wanted.push(format!("{PREFIX}/{base}"));
+        store.keep_only(PREFIX, &wanted)?;
         Ok(images)
     }
 

@@ -42,7 +42,7 @@ pub fn machine(layout: &Layout, group: &ControlGroup, progress: &Progress) -> Re
     Ok(())
 }
 
-/// Removes what the bed has stored, except for its volumes and built images.
+/// Removes what the bed has stored, except for its volumes.
 ///
 /// # Errors
 /// When a file cannot be removed.
@@ -54,7 +54,7 @@ pub fn storage(layout: &Layout) -> Result<()> {
     };
     for entry in entries {
         let path = entry.with_context(|| format!("list {}", layout.state.display()))?.path();
-        if ![layout.volumes(), layout.images()].contains(&path) {
+        if path != layout.volumes() {
             remove(&path)?;
         }
     }

@@ -95,9 +95,9 @@ impl Layout {
         self.state.join("volumes")
     }
 
-    /// Built images on their way into the nodes.
+    /// Built images on their way into the nodes; kept by `down`, as nothing of them runs.
     pub fn images(&self) -> PathBuf {
-        self.state.join("images")
+        self.cache.join("images").join(&self.id)
     }
 
     /// A node's own folder on disk.

@@ -23,16 +23,32 @@ pub fn references(layout: &Path) -> Result<BTreeSet<String>> {
         .unwrap_or_default())
 }
 
-/// Takes other images out of a layout's index.
+/// Takes other images out of a layout, and the parts that nobody needs any more.
 ///
 /// # Errors
-/// When the index cannot be read or written.
+/// When it cannot be read or written.
 pub fn keep_only(layout: &Path, wanted: &[String]) -> Result<()> {
     let Some(mut index) = index(layout)? else { return Ok(()) };
     if let Some(list) = index.get_mut("manifests").and_then(Value::as_array_mut) {
         list.retain(|manifest| name(manifest).is_some_and(|name| wanted.iter().any(|it| it == name)));
     }
-    fs::write(layout.join("index.json"), index.to_string()).context("write the layout's index")
+    fs::write(layout.join("index.json"), index.to_string()).context("write the layout's index")?;
+    let blobs = layout.join("blobs");
+    let mut needed = BTreeSet::new();
+    for part in manifests(&index).filter_map(digest_of) {
+        let file = blobs.join(&part);
+        let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
+        let manifest: Value =
+            serde_json::from_slice(&text).with_context(|| format!("understand {}", file.display()))?;
+        let layers = manifest.get("layers").and_then(Value::as_array).into_iter().flatten();
+        needed.extend(layers.chain(manifest.get("config")).filter_map(digest_of));
+        needed.insert(part);
+    }
+    for part in parts(layout)?.into_iter().filter(|part| !needed.contains(part)) {
+        let file = blobs.join(part);
+        fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))?;
+    }
+    Ok(())
 }
 
 /// The parts of a layout: `sha256/<digest>`.
@@ -84,6 +100,11 @@ fn manifests(index: &Value) -> impl Iterator<Item = &Value> {
     index.get("manifests").and_then(Value::as_array).into_iter().flatten()
 }
 
+/// The part that a descriptor points to: `sha256/<digest>`.
+fn digest_of(descriptor: &Value) -> Option<String> {
+    Some(descriptor.get("digest")?.as_str()?.replacen(':', "/", 1))
+}
+
 fn name(manifest: &Value) -> Option<&str> {
     manifest.get("annotations")?.get(NAME)?.as_str()
 }
@@ -94,14 +115,26 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn an_index_keeps_what_is_wanted() {
+    fn a_layout_keeps_what_is_wanted_and_its_parts() {
         let folder = tempfile::tempdir().unwrap();
         assert!(references(folder.path()).unwrap().is_empty());
-        let named = |name: &str| json!({"digest": "sha256:0", "annotations": {NAME: name}});
+        let blobs = folder.path().join("blobs/sha256");
+        fs::create_dir_all(&blobs).unwrap();
+        for (manifest, layer) in [("m1", "l1"), ("m2", "l2")] {
+            let text =
+                json!({"config": {"digest": "sha256:c"}, "layers": [{"digest": format!("sha256:{layer}")}]});
+            fs::write(blobs.join(manifest), text.to_string()).unwrap();
+            fs::write(blobs.join(layer), "").unwrap();
+        }
+        fs::write(blobs.join("c"), "").unwrap();
+        let named = |name: &str, digest: &str| json!({"digest": digest, "annotations": {NAME: name}});
         let index =
-            json!({"schemaVersion": 2, "manifests": [named("a:1"), named("a:2"), {"digest": "sha256:1"}]});
+            json!({"schemaVersion": 2, "manifests": [named("a:1", "sha256:m1"), named("a:2", "sha256:m2")]});
         fs::write(folder.path().join("index.json"), index.to_string()).unwrap();
         keep_only(folder.path(), &["a:2".to_owned()]).unwrap();
         assert_eq!(references(folder.path()).unwrap(), ["a:2".to_owned()].into());
+        let mut left = parts(folder.path()).unwrap();
+        left.sort();
+        assert_eq!(left, ["sha256/c", "sha256/l2", "sha256/m2"]);
     }
 }

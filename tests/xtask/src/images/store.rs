@@ -85,6 +85,19 @@ impl Store {
         self.call(["push", "--quiet", "--disable-compression", reference, &to]).done()
     }
 
+    /// Removes the images that begin with `prefix` and are not wanted; layers that others use stay.
+    ///
+    /// # Errors
+    /// When buildah fails.
+    pub fn keep_only(&self, prefix: &str, wanted: &[String]) -> Result<()> {
+        let there = self.call(["images", "--format", "{{.Name}}:{{.Tag}}"]).output()?;
+        let old: Vec<&str> = there
+            .lines()
+            .filter(|name| name.starts_with(prefix) && !wanted.iter().any(|it| it == name))
+            .collect();
+        if old.is_empty() { Ok(()) } else { self.call(["rmi"]).args(old).done() }
+    }
+
     /// buildah in mounts of its own: what it mounts is gone when it ends.
     fn call<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Run {
         Run::new("unshare")
