@@ -21,6 +21,8 @@ const SWEEP_GAP: Duration = Duration::from_secs(10);
 const SWEEP_GAP_FAR: Duration = Duration::from_secs(3);
 /// Time between two health checks.
 const SIGNS: Duration = Duration::from_secs(60);
+/// How long after a process's end its memory may still be on the way back: not yet memory without a process.
+const RELEASE: Duration = Duration::from_secs(10);
 /// How long the largest use counts as the use.
 const HOLD: Duration = Duration::from_secs(120);
 
@@ -76,11 +78,20 @@ impl Card {
     pub fn swept(&mut self, now: Now) {
         let used = self.memory.as_ref().map_or(0, |memory| memory.used);
         self.cadence.swept = Some((now.up, used));
-        self.cadence.hurry = false;
         let sum = self.roster.live().map(|process| process.listed.bytes).sum::<Option<u64>>();
-        self.unattributed = match (&self.roster_fault, sum) {
+        let measured = match (&self.roster_fault, sum) {
             (None, Some(sum)) => Some(used.saturating_sub(sum)),
             _ => None,
+        };
+        // What a dying process still holds would look like a leak; look again when it has had its time.
+        let releasing = self
+            .roster
+            .ended()
+            .any(|process| process.ended.is_some_and(|at| now.up.saturating_sub(at) < RELEASE));
+        self.cadence.hurry = releasing;
+        self.unattributed = match (self.unattributed, measured) {
+            (Some(known), Some(measured)) if releasing => Some(known.min(measured)),
+            _ => measured,
         };
     }
 

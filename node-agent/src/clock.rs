@@ -37,7 +37,8 @@ impl Clock {
 impl Now {
     /// `seconds` after the start of a virtual clock.
     pub fn at(seconds: u64) -> Self {
-        let wall = Timestamp::from_second(1_790_000_000 + i64::try_from(seconds).unwrap()).unwrap();
-        Self { up: Duration::from_secs(seconds), wall }
+        let up = Duration::from_secs(seconds);
+        let start: Timestamp = "2026-11-23T07:50:11Z".parse().unwrap();
+        Self { up, wall: start.saturating_add(up).unwrap() }
     }
 }

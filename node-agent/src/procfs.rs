@@ -74,7 +74,9 @@ impl Proc {
         let initial = link("pid").as_os_str() == INITIAL_PID_NAMESPACE;
         let private = link("cgroup").as_os_str() != INITIAL_CGROUP_NAMESPACE;
         let own = read_bounded(root.join("self/cgroup")).unwrap_or_default();
-        let path = own.lines().find_map(|row| row.strip_prefix("0::")).unwrap_or("/").to_owned();
+        // On hybrid machines some hierarchies are not used; the longest path is of one that is.
+        let paths = own.lines().filter_map(|row| row.splitn(3, ':').nth(2));
+        let path = paths.max_by_key(|path| path.len()).unwrap_or("/").to_owned();
         let sees_others = root.join("1/stat").exists();
         let attribution = if initial { Attribution::Full } else { Attribution::Namespace };
         Self { root, reader: Reader { private, path, pod_uid }, attribution, sees_others }

@@ -1,3 +1,5 @@
+//! Stories of a driver, on a virtual clock.
+
 use video_upscale::api::report::Kind;
 
 use super::*;
@@ -177,4 +179,22 @@ fn a_process_whose_memory_is_not_told_makes_the_rest_unknown() {
     let mut fake = FakeProbe::with_gpus(1);
     fake.listed.insert(0, Ok(vec![on(8, GIB), Listed { pid: 7, bytes: None, ..Listed::default() }]));
     assert_eq!(observer(fake, &proc).round(&[], Now::at(0)).gpus[0].unattributed, None);
+}
+
+#[test]
+fn memory_that_a_dead_process_still_holds_is_no_leak_for_ten_seconds() {
+    let proc = FakeProc::new();
+    let mut observer = observer(FakeProbe::with_gpus(1), &proc);
+    proc.pod(7, 100, POD);
+    observer.probe.uses(0, 13 * GIB);
+    observer.probe.listed.insert(0, Ok(vec![on(7, 12 * GIB)]));
+    observer.round(&[], Now::at(0));
+    proc.end(7);
+    observer.probe.listed.clear();
+    let unattributed: Vec<Option<u64>> = (12..=34)
+        .step_by(2)
+        .map(|second| observer.round(&[], Now::at(second)).gpus[0].unattributed)
+        .collect();
+    assert_eq!(unattributed[0], Some(GIB), "right after the end");
+    assert_eq!(unattributed.last(), Some(&Some(13 * GIB)), "never given back");
 }

@@ -84,7 +84,8 @@ fn of_gpu(old: &Gpu, new: &Gpu) -> Change {
         }
         _ => Change::Material,
     };
-    let others = if live(old) == live(new) { Change::Slight } else { Change::Material };
+    let unexplained = old.una.unwrap_or(0).abs_diff(new.una.unwrap_or(0)) >= UP;
+    let others = if unexplained || live(old) != live(new) { Change::Material } else { Change::Slight };
     memory.max(others)
 }
 
@@ -124,13 +125,14 @@ mod tests {
         };
         let base = with(&|_| {});
         let top = |card: &mut Gpu, list| card.procs.get_or_insert_default().top = list;
-        let table: [(&str, Report, Change); 14] = [
+        let table: [(&str, Report, Change); 15] = [
             ("nothing", base.clone(), Change::None),
             ("a little more used", with(&|card| card.free = Some(20 * GIB - 1)), Change::Slight),
             ("1 GiB more used", with(&|card| card.free = Some(19 * GIB)), Change::Material),
             ("2 GiB more used", with(&|card| card.free = Some(18 * GIB)), Change::Urgent),
             ("less than 2 GiB back", with(&|card| card.free = Some(22 * GIB - 1)), Change::Slight),
             ("2 GiB back", with(&|card| card.free = Some(22 * GIB)), Change::Material),
+            ("1 GiB without a process", with(&|card| card.una = Some(GIB)), Change::Material),
             ("unknown", with(&|card| card.free = None), Change::Material),
             ("suspect", with(&|card| card.h = Health::Suspect), Change::Urgent),
             ("lost", with(&|card| card.h = Health::Lost), Change::Voiced),

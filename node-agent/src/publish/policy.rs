@@ -111,8 +111,11 @@ pub struct Policy {
     timing: Timing,
     /// The report that the server is known to hold; taken only from a successful answer.
     published: Option<Report>,
-    /// A change waits since its first sight until it has settled.
+    /// When the change that waits has settled.
     settled_at: Option<Duration>,
+    /// When the end of a pod's process was first seen. The report about it must be sampled well after it, since the
+    /// times of both are whole seconds, so no other cause may write it earlier.
+    ended_at: Option<Duration>,
     last_change: Option<Duration>,
     last_voiced: Option<Duration>,
     heartbeat_at: Duration,
@@ -128,6 +131,7 @@ impl Policy {
             timing,
             published: None,
             settled_at: None,
+            ended_at: None,
             last_change: None,
             last_voiced: None,
             heartbeat_at: now.saturating_add(part(timing.spread, chance)),
@@ -151,7 +155,7 @@ impl Policy {
             (Some((due, ..)), Some(change)) if due <= now => {
                 Some(if change > Change::Material { Cause::Urgent } else { Cause::Material })
             }
-            _ if self.heartbeat_at <= now => Some(Cause::Heartbeat),
+            _ if self.heartbeat_at <= now && hold != Some(Hold::Settle) => Some(Cause::Heartbeat),
             _ => None,
         };
         match cause {
@@ -170,11 +174,17 @@ impl Policy {
     fn wanted(&mut self, change: Option<Change>, now: Duration) -> Option<(Duration, Hold, Change)> {
         let Some(change) = change.filter(|change| *change >= Change::Material) else {
             self.settled_at = None;
+            self.ended_at = None;
             return None;
         };
         let settled_at = now.saturating_add(settle(change));
         let settled_at = self.settled_at.map_or(settled_at, |known| known.min(settled_at));
         self.settled_at = Some(settled_at);
+        let settled_at = if change == Change::Ended {
+            self.ended_at.get_or_insert(now).saturating_add(settle(change))
+        } else {
+            settled_at
+        };
         let after =
             |last: Option<Duration>, gap| last.map_or(Duration::ZERO, |last| last.saturating_add(gap));
         if change == Change::Voiced {
@@ -214,6 +224,7 @@ impl Policy {
         if let Some(report) = report {
             self.published = Some(report);
             self.settled_at = None;
+            self.ended_at = None;
         }
         self.failures = 0;
         self.paused_until = Duration::ZERO;

@@ -1,3 +1,7 @@
+//! Sizes; and the reports that other tests are made of.
+
+#![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
+
 use video_upscale::api::report::{Attribution, Health};
 
 use super::*;

@@ -1,3 +1,7 @@
+//! Loads on a virtual clock.
+
+#![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
+
 use proptest::prelude::*;
 
 use super::super::bucket::{REFILL, SIZE};
@@ -123,4 +127,16 @@ proptest! {
             prop_assert!(pair[1] - pair[0] >= 6);
         }
     }
+}
+
+#[test]
+fn an_end_is_told_by_a_sample_that_is_surely_later() {
+    let mut end = card(17 * GIB);
+    end.gpus[0].procs.get_or_insert_default().top = vec![ended(9)];
+    let truth = |second| match second {
+        0..100 => card(20 * GIB),
+        100..106 => card(17 * GIB),
+        _ => end.clone(),
+    };
+    assert_eq!(run(200, 0, truth)[1..], [(108, Cause::Urgent, true)]);
 }

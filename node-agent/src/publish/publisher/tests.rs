@@ -1,3 +1,5 @@
+//! A server that refuses, and one that loses its answers.
+
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
