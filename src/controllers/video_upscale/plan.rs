@@ -6,6 +6,7 @@
 
 mod claims;
 mod draft;
+mod ends;
 mod film;
 mod finale;
 mod probe;

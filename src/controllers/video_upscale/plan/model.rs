@@ -1,6 +1,8 @@
 //! A cluster in a few lines, and plans against it: pods end as chance has it, GPUs are given as the fleet would, the
 //! controller dies after any prefix of its changes and forgets everything, notes of an attempt vanish with its pod.
 
+#![expect(clippy::arithmetic_side_effects, reason = "a test counts small numbers")]
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
