@@ -32,7 +32,7 @@ pub(super) async fn run(fleet: &FleetHandle, claims: &Claims) {
 }
 
 /// One pass over the fleet as it is now.
-fn decide(fleet: &FleetHandle, now: Timestamp) -> Pass {
+pub(super) fn decide(fleet: &FleetHandle, now: Timestamp) -> Pass {
     let snapshot = fleet.lock().snapshot(now);
     let pass = place(&snapshot, now);
     let told = {

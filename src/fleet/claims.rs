@@ -4,6 +4,9 @@
 //! Who completes or undoes another's claim first makes it his own, by one update: so the other's late give-back
 //! carries an old version and fails. Nothing here waits for time to pass.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use jiff::Timestamp;

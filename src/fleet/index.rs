@@ -2,6 +2,8 @@
 //! Synchronous and without I/O. Every change answers which jobs have to look again.
 
 mod freeze;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

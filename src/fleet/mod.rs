@@ -11,6 +11,10 @@ mod allocator;
 pub mod claim;
 mod claims;
 pub mod demand;
+#[cfg(test)]
+mod fake_api;
+#[cfg(test)]
+mod fixtures;
 mod handle;
 pub mod index;
 pub mod node;

@@ -254,3 +254,88 @@ impl Beat {
 fn short(digest: &[u8]) -> String {
     digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::quantity::GIB;
+    use crate::fleet::fixtures::{at, gpu, gpu_with, node_of, report};
+
+    fn inventory(report: &str, heartbeat: Option<&str>) -> Inventory {
+        let mut notes = BTreeMap::from([(keys::REPORT.to_owned(), report.to_owned())]);
+        notes.extend(heartbeat.map(|text| (keys::HEARTBEAT.to_owned(), text.to_owned())));
+        Inventory::of(&notes)
+    }
+
+    #[test]
+    fn reports_that_no_sound_agent_writes_are_refused_with_the_reason() {
+        let good = report(&[gpu(0, "GPU-A", 24)], at(0));
+        let with = |key: &str, value: Value| {
+            let mut report = good.clone();
+            report[key] = value;
+            report.to_string()
+        };
+        assert!(matches!(inventory(&good.to_string(), None), Inventory::Known { .. }));
+        for (text, why) in [
+            (String::new(), "cannot be read"),
+            ("[]".to_owned(), "cannot be read"),
+            ("[".repeat(10_000), "cannot be read"),
+            (with("v", json!(2)), "version 2"),
+            (with("gpus", json!([gpu(0, "GPU-A", 1), gpu(1, "gpu-a", 1)])), "twice"),
+            (with("gpus", json!([gpu(0, "", 1)])), "no usable UUID"),
+            (with("gpus", json!([gpu(0, "../GPU", 1)])), "no usable UUID"),
+            (with("gpus", json!([gpu(0, &"G".repeat(64), 1)])), "no usable UUID"),
+            (with("gpus", json!([gpu_with(0, "GPU-A", 1, json!({"tot": u64::MAX}))])), "2^53"),
+            (with("drv", json!("x".repeat(report::MAX_BYTES))), "bytes, more than"),
+        ] {
+            let Inventory::Invalid(said) = inventory(&text, None) else { panic!("{why}") };
+            assert!(said.contains(why), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_is_a_sign_of_life_and_vouches_for_its_report() {
+        let text = report(&[gpu(0, "GPU-A", 24)], at(0)).to_string();
+        let sha = short(&Sha256::digest(text.as_bytes()));
+        let beat = |at: Timestamp, state: &str, sha: &str| {
+            format!("v1 seq=7 inst=c1f0a9e2 at={at} state={state} sha={sha}")
+        };
+        let signs: BTreeSet<_> = [None, Some(beat(at(0), "ok", &sha)), Some(beat(at(300), "ok", &sha))]
+            .iter()
+            .map(|beat| match inventory(&text, beat.as_deref()) {
+                Inventory::Known { sign, .. } => sign,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(signs.len(), 3);
+        let Inventory::Known { state, at: newest, .. } =
+            inventory(&text, Some(&beat(at(300), "stopped", &sha)))
+        else {
+            panic!("refused")
+        };
+        assert_eq!((state, newest), (State::Stopped, at(300)));
+        assert!(matches!(inventory(&text, Some(&beat(at(300), "ok", "00000000"))), Inventory::Invalid(_)));
+        assert!(matches!(inventory(&text, Some("\u{1F600} = =x sha")), Inventory::Known { .. }));
+    }
+
+    #[test]
+    fn more_free_than_there_is_is_not_believed() {
+        for (free, believed) in [(24 * GIB + (64 << 20), true), (24 * GIB + (65 << 20), false)] {
+            let gpu = gpu_with(0, "GPU-A", 24, json!({"free": free}));
+            let node = NodeFacts::of(&node_of("node-a", &report(&[gpu], at(0)), json!({}))).unwrap();
+            assert_eq!(node.report().unwrap().gpus[0].free.is_some(), believed);
+        }
+    }
+
+    #[test]
+    fn a_bare_node_is_read_as_not_ready_and_without_limits() {
+        let node = serde_json::from_value(json!({"metadata": {"name": "node-a"}})).unwrap();
+        let facts = NodeFacts::of(&node).unwrap();
+        assert_eq!(
+            (facts.ready, facts.allocatable.pods, &facts.inventory),
+            (false, u64::MAX, &Inventory::Missing)
+        );
+    }
+}

@@ -5,8 +5,12 @@
 //! [`Survey`] of the fleet, in which candidates are sorted once and drop out for good when taken.
 
 mod ladder;
+#[cfg(test)]
+mod properties;
 mod queue;
 mod survey;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -3,6 +3,8 @@
 //! GPU with the one the claim names. What it does rests on live reads, never on the absence of something in memory.
 
 mod judge;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

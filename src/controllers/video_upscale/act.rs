@@ -17,6 +17,9 @@ use crate::api::keys;
 use crate::api::video_upscale::{VideoUpscale, VideoUpscaleStatus};
 use crate::fleet::claim::Claim;
 
+#[cfg(test)]
+mod tests;
+
 /// A create that the API server refused is tried again after that long.
 const REFUSED: std::time::Duration = std::time::Duration::from_secs(60);
 /// Longest note of an event, characters; the API server admits 1 KiB.

@@ -6,6 +6,7 @@
 
 mod claims;
 mod draft;
+mod ends;
 mod film;
 mod finale;
 mod probe;
@@ -244,7 +245,9 @@ pub enum Lesson {
 }
 
 #[cfg(test)]
-mod tests;
+mod model;
+#[cfg(test)]
+pub(crate) mod tests;
 
 /// Longest pause of an unfinished job: a deletion that falls into the gap of a new list makes no event.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(60);

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use super::verdict::Stage as Container;
 use crate::api::conditions::ScheduledReason;
 use crate::api::keys::{self, Role};
-use crate::fleet::claim::{JobKey, SeenBefore};
+use crate::fleet::claim::{Claim, JobKey, SeenBefore};
 
 /// A pod of the job: right labels, right owner.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,6 +114,14 @@ impl SeenPod {
             name,
             pod,
         })
+    }
+
+    /// Whether that claim is the one this pod was made for: same attempt, same GPU.
+    pub fn holds(&self, claim: &Claim) -> bool {
+        let attempt = claim.holder.as_ref().map(|holder| (holder.segment, holder.attempt));
+        self.role == Role::Segment
+            && attempt == Some((self.segment, self.attempt))
+            && self.gpu.as_ref().is_none_or(|gpu| *gpu == claim.gpu)
     }
 
     /// Whether all its containers have ended.

@@ -23,11 +23,7 @@ pub fn plan(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) -> Held {
     for claim in observed.claims.iter().filter(|claim| claim.quarantined.is_none()) {
         let (Some(holder), Some(grant)) = (&claim.holder, &claim.grant) else { continue };
         let (segment, attempt) = (holder.segment, holder.attempt);
-        let has_pod = observed
-            .pods
-            .iter()
-            .any(|pod| pod.role == Role::Segment && (pod.segment, pod.attempt) == (segment, attempt));
-        if has_pod {
+        if observed.pods.iter().any(|pod| pod.holds(claim)) {
             continue;
         }
         let history = draft.history(segment, film.first_step());

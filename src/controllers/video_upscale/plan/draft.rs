@@ -217,9 +217,7 @@ impl<'a> Draft<'a> {
 
     /// The claim that names this pod's attempt.
     pub fn claim_of(&self, pod: &SeenPod) -> Option<&'a Claim> {
-        self.observed.claims.iter().find(|claim| {
-            claim.holder.as_ref().is_some_and(|id| (id.segment, id.attempt) == (pod.segment, pod.attempt))
-        })
+        self.observed.claims.iter().find(|claim| pod.holds(claim))
     }
 
     /// Whether the job has ended.
@@ -253,10 +251,10 @@ impl<'a> Draft<'a> {
     pub fn free_unused(&mut self) {
         let observed = self.observed;
         for claim in &observed.claims {
-            let Some(holder) = &claim.holder else { continue };
-            let pod = observed.pods.iter().find(|pod| {
-                pod.role == Role::Segment && (pod.segment, pod.attempt) == (holder.segment, holder.attempt)
-            });
+            if claim.holder.is_none() {
+                continue;
+            }
+            let pod = observed.pods.iter().find(|pod| pod.holds(claim));
             if pod.is_none_or(|pod| !pod.may_use_gpu()) && claim.quarantined.is_none() {
                 self.free(claim, pod, Freed::Free);
             }

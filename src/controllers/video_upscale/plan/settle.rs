@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use super::draft::Draft;
 use super::film::Film;
-use super::{Freed, HEARTBEAT, Lesson, claims, finale, telling, wanted};
-use crate::api::conditions::{ConditionType, FailureReason, OtherReason, ScheduledReason};
+use super::{Freed, HEARTBEAT, claims, ends, finale, telling, wanted};
+use crate::api::conditions::{ConditionType, FailureReason, ScheduledReason};
 use crate::api::keys::Role;
-use crate::api::quantity;
-use crate::api::video_upscale::{OutOfMemoryEnd, VideoUpscaleStatus};
 use crate::controllers::video_upscale::job::Job;
 use crate::controllers::video_upscale::ladder::{Avoid, History, Next, Penalty, Situation, Turn, next};
 use crate::controllers::video_upscale::memory::{after, since};
@@ -24,8 +22,6 @@ const NOT_STARTED: Duration = Duration::from_secs(300);
 const PULLING: Duration = Duration::from_secs(1800);
 /// A verdict that waits for a report is asked for again this often.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
-/// Most ends of memory that status tells of.
-const RECENT: usize = 10;
 /// Nodes with a wrong pin after which somebody must act.
 const BAD_NODES: usize = 3;
 
@@ -280,9 +276,9 @@ fn answer(
 ) -> Turn {
     let turn = next(decided, history, &situation(draft, job, film, pod.step));
     draft.verdicts.push(decided.verdict);
-    penalise(draft, pod, &turn, decided);
-    learn(draft, film, pod, decided, turn.penalty);
-    tell_end(draft, film, pod, history, &turn, decided);
+    ends::penalise(draft, pod, &turn, decided);
+    ends::learn(draft, film, pod, decided, turn.penalty);
+    ends::tell(draft, film, pod, history, &turn, decided);
     keep(draft, pod.segment, pod.attempt, &turn);
     match turn.next {
         Next::FailJob(reason) => draft.fail(reason, decided.message.clone()),
@@ -325,141 +321,6 @@ fn keep(draft: &mut Draft<'_>, segment: u32, attempt: u32, turn: &Turn) {
             draft.tried.insert(segment, History { made, ..turn.history.clone() });
         }
     }
-}
-
-fn penalise(draft: &mut Draft<'_>, pod: &SeenPod, turn: &Turn, decided: &Decided) {
-    match (turn.penalty, &pod.gpu, &pod.node) {
-        (Penalty::CoolGpu | Penalty::Quarantine | Penalty::GpuOut, Some(gpu), _) => {
-            draft.memory.cool_gpu(gpu, draft.now);
-        }
-        (Penalty::CoolNode, _, Some(node)) => {
-            draft.memory.cool_node(node, ScheduledReason::NodeUnschedulable, draft.now);
-        }
-        (Penalty::NodeOut, _, Some(node)) => {
-            draft.memory.cool_node(node, ScheduledReason::GpuUnhealthy, draft.now);
-            if draft.memory.bad_nodes.insert(node.clone()) {
-                draft.tell(true, decided.verdict.as_str(), format!("{node}: {}", decided.message));
-            }
-        }
-        _ => {}
-    }
-}
-
-fn learn(draft: &mut Draft<'_>, film: &Film<'_>, pod: &SeenPod, decided: &Decided, penalty: Penalty) {
-    let model = pod.gpu.as_ref().and_then(|gpu| draft.observed.views.get(gpu)).map(|view| view.gpu.n.clone());
-    let Some(model) = model.filter(|model| !model.is_empty()) else { return };
-    if let Some(bytes) = decided.observed_need {
-        let class = film.picture.class();
-        draft.lessons.push(Lesson::Need { model: model.clone(), step: pod.step, class, bytes });
-    }
-    if penalty == Penalty::ModelOut {
-        draft.memory.models.insert(model.clone());
-        draft.lessons.push(Lesson::Incompatible { model, reason: decided.message.clone() });
-    }
-}
-
-/// Tells of an end that was no success: event, list of memory ends, condition `Degraded`.
-fn tell_end(
-    draft: &mut Draft<'_>,
-    film: &Film<'_>,
-    pod: &SeenPod,
-    history: &History,
-    turn: &Turn,
-    decided: &Decided,
-) {
-    if decided.verdict.success() {
-        return;
-    }
-    let place = format!(
-        "Segment {} attempt {} on {} #{}",
-        pod.segment,
-        pod.attempt,
-        pod.node.as_deref().unwrap_or("no node"),
-        pod.gpu_index.map_or_else(|| "?".to_owned(), |index| index.to_string())
-    );
-    let (warning, reason) = match decided.verdict {
-        Verdict::OwnDemand | Verdict::Fragmentation => (true, "OutOfGpuMemory"),
-        Verdict::HostMemory => (true, "OutOfHostMemory"),
-        Verdict::ForeignProcess | Verdict::LeakedMemory => (true, "ForeignProcess"),
-        Verdict::GpuBusy => (false, "GpuBusy"),
-        _ => (false, "SegmentRetried"),
-    };
-    let action = format!("Segment{}Attempt{}", pod.segment, pod.attempt);
-    draft.tell_of(
-        warning,
-        reason,
-        action.clone(),
-        format!("{place}: {} ({})", decided.message, decided.verdict),
-    );
-    if decided.verdict.out_of_memory() {
-        remember_end(&mut draft.status, film, pod, turn, decided, draft.now);
-    }
-    let (old, new) = (history.step.max(pod.step), turn.history.step);
-    if new > old {
-        let message = format!(
-            "{} instead of {} since segment {} attempt {}",
-            film.step_label(new),
-            film.step_label(old),
-            pod.segment,
-            pod.attempt
-        );
-        let reason = if decided.verdict == Verdict::HostMemory {
-            OtherReason::HostMemory
-        } else {
-            OtherReason::GpuMemory
-        };
-        draft.tell_of(false, "Degraded", action, message.clone());
-        draft.degraded(reason, message);
-    } else if turn.history.pieces > history.pieces
-        || (turn.history.flags.least_context && !history.flags.least_context)
-    {
-        let message = format!(
-            "Segment {} runs in {} pieces since attempt {}",
-            pod.segment, turn.history.pieces, pod.attempt
-        );
-        draft.tell_of(false, "Degraded", action, message.clone());
-        draft.degraded(OtherReason::HostMemory, message);
-    }
-}
-
-fn remember_end(
-    status: &mut VideoUpscaleStatus,
-    film: &Film<'_>,
-    pod: &SeenPod,
-    turn: &Turn,
-    decided: &Decided,
-    now: jiff::Timestamp,
-) {
-    let bytes = |value: Option<u64>| value.map_or_else(|| "?".to_owned(), quantity::display);
-    let small = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
-    let to = match turn.next {
-        Next::Retry(_) => film.step_label(turn.history.step.max(if decided.verdict == Verdict::OwnDemand {
-            0
-        } else {
-            pod.step
-        })),
-        Next::Done | Next::Fail(_) | Next::FailJob(_) => "given up".to_owned(),
-    };
-    let ends = status.out_of_memory.get_or_insert_default();
-    ends.count = ends.count.saturating_add(1);
-    ends.recent.insert(
-        0,
-        OutOfMemoryEnd {
-            time: super::status::whole_seconds(now),
-            segment: small(pod.segment),
-            attempt: small(pod.attempt),
-            node: pod.node.clone().unwrap_or_default(),
-            gpu: pod.gpu.clone().unwrap_or_default(),
-            verdict: decided.verdict.to_string(),
-            needed: bytes(decided.needed),
-            free: bytes(decided.free),
-            foreign: bytes(decided.foreign),
-            who: decided.who.chars().take(200).collect(),
-            from: film.step_label(pod.step),
-            to,
-        },
-    );
-    ends.recent.truncate(RECENT);
 }
 
 /// The reason with which a job ends whose segment was given up after that verdict.

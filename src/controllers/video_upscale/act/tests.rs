@@ -1,0 +1,172 @@
+//! What is really sent, and what follows from refusals: a recording API that answers as it is told.
+
+use std::sync::{Arc, Mutex};
+
+use kube::client::Body;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::controllers::video_upscale::context::Parts;
+use crate::controllers::video_upscale::plan::tests::{at, claim, observed, segment};
+use crate::controllers::video_upscale::plan::{self, Observed};
+use crate::fleet::{FleetConfig, FleetHandle};
+use crate::telemetry::Telemetry;
+
+type Answers = fn(&str, &str) -> Option<(u16, &'static str)>;
+
+/// A context over an API server that keeps a log of `METHOD path` and refuses what `answers` says.
+fn context(answers: Answers) -> (Context, Arc<Mutex<Vec<String>>>) {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let seen = log.clone();
+    let api = tower::service_fn(move |request: axum::http::Request<Body>| {
+        let seen = seen.clone();
+        async move {
+            let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+            seen.lock().unwrap().push(format!("{method} {path}"));
+            let sent = request.into_body().collect_bytes().await.unwrap();
+            let mut sent: Value = serde_json::from_slice(&sent).unwrap_or_else(|_| json!({}));
+            if path.ends_with("/status") {
+                sent["spec"] = json!({"source": {"claim": {"name": "m"}, "path": "a"},
+                                      "destination": {"claim": {"name": "m"}, "path": "b"}});
+            }
+            let (code, body) = match answers(&method, &path) {
+                Some((code, reason)) => (
+                    code,
+                    json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
+                    "status": "Failure", "reason": reason, "message": format!("{reason} by order"), "code": code}),
+                ),
+                None if method == "GET" => (200, owned_pod("uid-of-the-job")),
+                None => (200, sent),
+            };
+            let answer =
+                axum::http::Response::builder().status(code).body(Body::from(body.to_string().into_bytes()));
+            Ok::<_, std::convert::Infallible>(answer.unwrap())
+        }
+    });
+    let client = kube::Client::new(api, "default");
+    let config = FleetConfig { namespace: "ops".into(), actor: "a".into(), watch_namespaces: Vec::new() };
+    let reporter = Reporter { controller: "test".into(), instance: None };
+    let context = Context::new(Parts {
+        fleet: FleetHandle::new(config).0,
+        recorder: Recorder::new(client.clone(), reporter),
+        client,
+        telemetry: Telemetry::new(),
+        release: observed(json!({})).release,
+        cluster: "c".into(),
+        jobs: Vec::new(),
+        profiles: reflector::store().0,
+    });
+    (context, log)
+}
+
+fn owned_pod(uid: &str) -> Value {
+    json!({"metadata": {"name": "x", "ownerReferences": [
+        {"apiVersion": keys::API_VERSION, "kind": "VideoUpscale", "name": "holiday", "uid": uid, "controller": true}]},
+        "spec": {"containers": []}})
+}
+
+fn job() -> Observed {
+    let mut observed = observed(json!({}));
+    observed.identity.key.uid = "uid-of-the-job".into();
+    observed
+}
+
+fn planned(observed: &Observed, changes: Vec<Change>) -> Plan {
+    let mut plan = plan::plan(observed, at(0));
+    plan.changes = changes;
+    plan
+}
+
+fn create(observed: &Observed) -> Change {
+    let pod = segment(observed, 3, 0, &json!({})).pod;
+    Change::CreatePod {
+        pod: Box::new(pod),
+        claim: Some(Box::new(claim(&observed.identity.key, 3, 0, "GPU-1"))),
+    }
+}
+
+fn record() -> Change {
+    Change::RecordStatus(Box::default())
+}
+
+const POD: &str = "/api/v1/namespaces/media/pods/";
+
+#[tokio::test]
+async fn a_pod_that_is_there_already_and_ours_is_made() {
+    let (ctx, log) = context(|method, path| {
+        (method == "POST" && path.ends_with("pods")).then_some((409, "AlreadyExists"))
+    });
+    let observed = job();
+    act(&observed.identity, planned(&observed, vec![create(&observed), record()]), &ctx, at(0))
+        .await
+        .unwrap();
+    let log = log.lock().unwrap().clone();
+    assert!(log.iter().any(|line| line.starts_with("PATCH") && line.ends_with("/holiday/status")), "{log:?}");
+    assert_eq!(ctx.memory_of(&observed.identity.key).refused, None);
+}
+
+#[tokio::test]
+async fn a_name_taken_by_another_gives_the_claim_back() {
+    let (ctx, log) = context(|method, path| {
+        (method == "POST" && path.ends_with("pods")).then_some((409, "AlreadyExists"))
+    });
+    let mut observed = job();
+    observed.identity.key.uid = "another".into();
+    act(&observed.identity, planned(&observed, vec![create(&observed)]), &ctx, at(0)).await.unwrap();
+    assert!(log.lock().unwrap().iter().any(|line| line.contains("/leases")), "released");
+    assert!(ctx.memory_of(&observed.identity.key).refused.unwrap().1.contains("not this job's"));
+}
+
+#[tokio::test]
+async fn a_refused_pod_gives_the_claim_back_and_the_pass_goes_on() {
+    for (code, reason) in [(403, "Forbidden"), (422, "Invalid")] {
+        let answers: Answers = match code {
+            403 => |method, path| (method == "POST" && path.ends_with("pods")).then_some((403, "Forbidden")),
+            _ => |method, path| (method == "POST" && path.ends_with("pods")).then_some((422, "Invalid")),
+        };
+        let (ctx, log) = context(answers);
+        let observed = job();
+        act(&observed.identity, planned(&observed, vec![create(&observed), record()]), &ctx, at(0))
+            .await
+            .unwrap();
+        let log = log.lock().unwrap().clone();
+        let lease = log.iter().position(|line| line.contains("/leases")).unwrap();
+        let status = log.iter().position(|line| line.ends_with("/status")).unwrap();
+        assert!(lease < status, "{log:?}");
+        let (until, message) = ctx.memory_of(&observed.identity.key).refused.unwrap();
+        assert_eq!((until, message), (at(60), format!("{reason} by order")));
+    }
+}
+
+#[tokio::test]
+async fn a_pass_stops_at_the_first_change_that_did_not_go_through() {
+    let (ctx, log) = context(|_, path| path.ends_with("/status").then_some((409, "Conflict")));
+    let observed = job();
+    let delete = Change::DeletePod { name: "p".into(), uid: "u".into() };
+    let failed = act(&observed.identity, planned(&observed, vec![record(), delete]), &ctx, at(0)).await;
+    assert!(failed.unwrap_err().is_conflict());
+    assert!(!log.lock().unwrap().iter().any(|line| line.starts_with("DELETE")));
+    assert_eq!(ctx.memory_of(&observed.identity.key).written, None, "nothing is remembered of it");
+
+    let (ctx, log) = context(|method, path| {
+        (method == "POST" && path.ends_with("pods")).then_some((500, "InternalError"))
+    });
+    let failed =
+        act(&observed.identity, planned(&observed, vec![create(&observed), record()]), &ctx, at(0)).await;
+    assert!(!failed.unwrap_err().is_conflict());
+    assert!(
+        !log.lock().unwrap().iter().any(|line| line.ends_with("/status")),
+        "uncertain: nothing is decided on it"
+    );
+}
+
+#[tokio::test]
+async fn what_is_gone_need_not_be_deleted() {
+    let (ctx, log) = context(|method, _| (method == "DELETE").then_some((404, "NotFound")));
+    let observed = job();
+    let delete = Change::DeletePod { name: "p".into(), uid: "u".into() };
+    act(&observed.identity, planned(&observed, vec![delete]), &ctx, at(0)).await.unwrap();
+    assert_eq!(log.lock().unwrap()[0], format!("DELETE {POD}p"));
+}

@@ -1,0 +1,167 @@
+use super::super::fake_api::{FakeApi, Fault, lease_path};
+use super::super::fixtures::{at, attempt, claim, gpu, grant, job, node};
+use super::*;
+use crate::fleet::handle::FleetConfig;
+
+fn process(api: &FakeApi, actor: &str) -> (FleetHandle, Claims) {
+    let config = FleetConfig {
+        namespace: super::super::fixtures::RELEASE.into(),
+        actor: actor.into(),
+        watch_namespaces: Vec::new(),
+    };
+    let (fleet, _wakes) = FleetHandle::new(config);
+    let claims = fleet.claims(&api.client());
+    (fleet, claims)
+}
+
+fn stored(api: &FakeApi) -> Option<Claim> {
+    let lease = api.lock().objects.get(&lease_path("gpu-a")).cloned()?;
+    Some(Claim::of_lease(&serde_json::from_value(lease).unwrap()))
+}
+
+#[tokio::test]
+async fn one_of_two_processes_gets_the_gpu() {
+    let api = FakeApi::default();
+    let ((one, first), (_, second)) = (process(&api, "one"), process(&api, "two"));
+    let mine = attempt(&job("media", "mine"), 0);
+    let taken = first.take(mine.clone(), grant("GPU-A"), None).await.unwrap().done().unwrap();
+    assert_eq!((taken.holder.as_ref(), taken.actor.as_str()), (Some(&mine), "one"));
+    assert_eq!(one.claim_on("GPU-A").as_ref(), Some(&taken), "known at once, without a watch");
+    let lost = second.take(attempt(&job("lab", "other"), 0), grant("GPU-A"), None).await.unwrap();
+    assert_eq!(lost, Outcome::Lost(Some(taken.clone())));
+    assert_eq!(stored(&api), Some(taken));
+}
+
+#[tokio::test]
+async fn a_free_lease_is_taken_by_its_version_and_a_held_one_not_at_all() {
+    let api = FakeApi::default();
+    let (_, claims) = process(&api, "one");
+    let mine = attempt(&job("media", "mine"), 0);
+    let held = claims.take(mine.clone(), grant("GPU-A"), None).await.unwrap().done().unwrap();
+    let requests = api.lock().asked.len();
+    assert_eq!(
+        claims.take(mine.clone(), grant("GPU-A"), Some(&held)).await.unwrap(),
+        Outcome::Lost(Some(held.clone()))
+    );
+    assert_eq!(api.lock().asked.len(), requests, "nothing was asked");
+    let free = claims.release(&held, Some("p1")).await.unwrap().done().unwrap();
+    assert_eq!((free.is_free(), free.last_pod_uid.as_deref()), (true, Some("p1")));
+    let again = claims.take(mine, grant("GPU-A"), Some(&free)).await.unwrap().done().unwrap();
+    assert_eq!(
+        again.last_pod_uid.as_deref(),
+        Some("p1"),
+        "what the last pod may still seem to hold is not forgotten"
+    );
+}
+
+#[tokio::test]
+async fn who_makes_a_claim_his_own_first_defeats_the_others_give_back() {
+    let api = FakeApi::default();
+    let ((_, first), (_, second)) = (process(&api, "one"), process(&api, "two"));
+    let held =
+        first.take(attempt(&job("media", "mine"), 0), grant("GPU-A"), None).await.unwrap().done().unwrap();
+    assert_eq!(first.own(&held).await.unwrap(), Outcome::Done(held.clone()), "one's own needs no write");
+    let own = second.own(&held).await.unwrap().done().unwrap();
+    assert_eq!((own.actor.as_str(), &own.holder), ("two", &held.holder));
+    assert_eq!(first.release(&held, None).await.unwrap(), Outcome::Lost(Some(own.clone())));
+    assert_eq!(stored(&api), Some(own));
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_looked_up() {
+    for (fault, taken) in [(Fault::Lost, true), (Fault::Failed, false)] {
+        let api = FakeApi::default();
+        let (fleet, claims) = process(&api, "one");
+        api.lock().fault = Some(fault);
+        let outcome = claims.take(attempt(&job("media", "mine"), 0), grant("GPU-A"), None).await;
+        assert_eq!(outcome.is_ok_and(|outcome| outcome.done().is_some()), taken, "{fault:?}");
+        assert_eq!(stored(&api).is_some(), taken);
+        assert_eq!(fleet.claim_on("GPU-A"), stored(&api));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_never_comes_is_given_up_and_looked_up() {
+    let api = FakeApi::default();
+    let (_, claims) = process(&api, "one");
+    api.lock().fault = Some(Fault::Silent);
+    let outcome = claims.take(attempt(&job("media", "mine"), 0), grant("GPU-A"), None).await.unwrap();
+    assert_eq!(outcome.done(), stored(&api));
+}
+
+#[tokio::test]
+async fn a_refusal_says_so_and_changes_nothing() {
+    for code in [400, 403, 422] {
+        let api = FakeApi::default();
+        let (fleet, claims) = process(&api, "one");
+        api.lock().fault = Some(Fault::Refused(code));
+        let error = claims.take(attempt(&job("media", "mine"), 0), grant("GPU-A"), None).await.unwrap_err();
+        assert!(error.to_string().starts_with("write the claim of GPU-A"), "{error}");
+        assert_eq!((stored(&api), fleet.claim_on("GPU-A")), (None, None));
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_was_deleted_by_hand_is_lost() {
+    let api = FakeApi::default();
+    let (fleet, claims) = process(&api, "one");
+    let held =
+        claims.take(attempt(&job("media", "mine"), 0), grant("GPU-A"), None).await.unwrap().done().unwrap();
+    api.lock().objects.clear();
+    assert_eq!(claims.release(&held, None).await.unwrap(), Outcome::Lost(None));
+    assert_eq!(fleet.claim_on("GPU-A"), None);
+}
+
+#[tokio::test]
+async fn a_gpu_goes_straight_to_the_next_attempt() {
+    let api = FakeApi::default();
+    let (_, claims) = process(&api, "one");
+    let mine = job("media", "mine");
+    let held = claims.take(attempt(&mine, 0), grant("GPU-A"), None).await.unwrap().done().unwrap();
+    let next =
+        claims.hand_over(&held, "p1", attempt(&mine, 1), grant("GPU-A")).await.unwrap().done().unwrap();
+    assert_eq!((next.holder, next.last_pod_uid.as_deref()), (Some(attempt(&mine, 1)), Some("p1")));
+}
+
+#[tokio::test]
+async fn quarantine_keeps_the_holder_and_out_does_not() {
+    let api = FakeApi::default();
+    let (fleet, claims) = process(&api, "one");
+    fleet.lock().apply_node(node("node-a", &[gpu(0, "GPU-A", 24)]), at(0));
+    let held =
+        claims.take(attempt(&job("media", "mine"), 0), grant("GPU-A"), None).await.unwrap().done().unwrap();
+    let shut = claims.quarantine(&held, Some("p1"), "lost pod", at(5)).await.unwrap().done().unwrap();
+    assert_eq!((&shut.holder, shut.last_pod_uid.as_deref()), (&held.holder, Some("p1")));
+    assert_eq!(shut.quarantined, Some(Mark { cause: "lost pod".into(), at: at(5) }));
+    let out = claims.mark_out(&shut, Some("p1"), "GpuFault", at(6)).await.unwrap().done().unwrap();
+    assert_eq!((&out.holder, &out.grant, &out.quarantined), (&None, &None, &None));
+    assert_eq!(out.out.as_ref().unwrap().cause, "GpuFault (health Ok, driver 580.95.05)");
+    assert!(claims.mark_in(&out).await.unwrap().done().unwrap().is_free());
+}
+
+#[tokio::test]
+async fn the_allocator_writes_a_claim_once_and_forgets_what_it_loses() {
+    let api = FakeApi::default();
+    let (fleet, claims) = process(&api, "one");
+    let mine = job("media", "mine");
+    fleet.lock().apply_node(node("node-a", &[gpu(0, "GPU-A", 24)]), at(0));
+    fleet.set_demand(super::super::fixtures::demand(&mine, 1));
+    // Another process was faster, and no watch has told.
+    let other = claim("GPU-A", &job("lab", "other"), 0, "two");
+    api.put(&lease_path("gpu-a"), serde_json::to_value(other.to_lease("upscale-system")).unwrap());
+    let placements = super::super::allocator::decide(&fleet, at(1)).placements;
+    assert_eq!(placements.len(), 1);
+    super::super::allocator::act(&fleet, &claims, placements).await;
+    assert_eq!(stored(&api).unwrap().actor, "two");
+    assert_eq!(
+        super::super::allocator::decide(&fleet, at(1)).placements,
+        [],
+        "the other's claim is known now"
+    );
+    api.lock().objects.clear();
+    claims.read("GPU-A").await.unwrap();
+    let placements = super::super::allocator::decide(&fleet, at(1)).placements;
+    super::super::allocator::act(&fleet, &claims, placements).await;
+    assert_eq!(stored(&api).unwrap().holder, Some(attempt(&mine, 0)));
+    assert_eq!(fleet.claims_of(&mine).len(), 1);
+}

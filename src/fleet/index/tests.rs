@@ -1,0 +1,110 @@
+use serde_json::json;
+
+use super::*;
+use crate::api::quantity::GIB;
+use crate::fleet::claim::Mark;
+use crate::fleet::fixtures::*;
+
+#[test]
+fn a_sign_of_life_makes_a_report_fresh_and_wakes_who_holds_its_gpus() {
+    let mine = job("media", "mine");
+    let mut all = fleet(vec![node("node-a", &[gpu(0, "GPU-A", 24)])]);
+    all.apply_claim(claim("GPU-A", &mine, 0, "me"));
+    for (age, expected) in [(660, Freshness::Fresh), (661, Freshness::Stale), (1201, Freshness::Dead)] {
+        assert_eq!(all.freshness("node-a", at(age)), Some(expected), "{age}");
+    }
+    assert!(
+        all.apply_node(node("node-a", &[gpu(0, "GPU-A", 24)]), at(900)).is_empty(),
+        "nothing new was said"
+    );
+    assert_eq!(all.freshness("node-a", at(900)), Some(Freshness::Stale));
+    let woken = all.apply_node(node("node-a", &[gpu(0, "GPU-A", 23)]), at(900));
+    assert_eq!(woken, BTreeSet::from([mine]));
+    assert_eq!(all.freshness("node-a", at(900)), Some(Freshness::Fresh));
+}
+
+#[test]
+fn a_report_that_was_old_when_first_seen_is_old() {
+    for (seen, expected) in [(900, Freshness::Fresh), (901, Freshness::Stale), (1300, Freshness::Dead)] {
+        let mut all = Fleet::new(RELEASE);
+        all.apply_node(node("node-a", &[gpu(0, "GPU-A", 24)]), at(seen));
+        assert_eq!(all.freshness("node-a", at(seen)), Some(expected), "{seen}");
+    }
+}
+
+#[test]
+fn an_older_version_of_a_claim_changes_nothing() {
+    let mine = job("media", "mine");
+    let version = |version: &str, claim: Claim| Claim { resource_version: version.into(), ..claim };
+    let mut all = Fleet::new(RELEASE);
+    assert_eq!(all.apply_claim(version("9", claim("GPU-A", &mine, 0, "me"))), BTreeSet::from([mine.clone()]));
+    assert!(all.apply_claim(version("8", Claim::unclaimed("gpu-a"))).is_empty());
+    assert!(all.remove_claim(&version("8", Claim::unclaimed("gpu-a"))).is_empty());
+    assert_eq!(all.claim("GPU-A").unwrap().holder, Some(attempt(&mine, 0)));
+    assert_eq!(all.apply_claim(version("10", Claim::unclaimed("gpu-a"))), BTreeSet::from([mine]));
+    assert!(all.claim("gpu-a").unwrap().is_free());
+}
+
+#[test]
+fn two_pods_on_one_gpu_are_found_and_the_named_one_is_spared() {
+    let process = |uid: &str| json!({"k": "pod", "u": uid, "p": 1, "b": GIB, "t": "C"});
+    let procs =
+        json!({"procs": {"n": 3, "b": 3 * GIB, "top": [process("p1"), process("p2"), process("stranger")]}});
+    let mut all = fleet(vec![node("node-a", &[gpu_with(0, "GPU-A", 21, procs)])]);
+    let held = claim("GPU-A", &job("media", "mine"), 0, "me");
+    let mut named = pod("p1", "GPU-A", PodStage::MayUseGpu);
+    named.name = held.holder.as_ref().unwrap().pod_name();
+    all.apply_claim(held);
+    all.apply_pod(named);
+    assert!(all.intruders().is_empty(), "one pod, and a neighbour that is not ours");
+    all.apply_pod(pod("p2", "GPU-A", PodStage::MayUseGpu));
+    assert_eq!(all.intruders().iter().map(|found| found.uid.as_str()).collect::<Vec<_>>(), ["p2"]);
+    all.apply_pod(pod("p2", "GPU-A", PodStage::NeedsNoGpu));
+    assert!(all.intruders().is_empty(), "its engine has ended since the report");
+}
+
+#[test]
+fn what_the_fleet_could_offer_counts_used_cards_and_not_dead_ones() {
+    let small = json!({"status": {"allocatable": {"memory": "16Gi"}}});
+    let mut all = fleet(vec![
+        node("node-a", &[gpu(0, "GPU-A", 0), gpu(1, "GPU-B", 24)]),
+        node_with("node-b", &[gpu(0, "GPU-C", 24)], small),
+    ]);
+    all.apply_claim(claim("GPU-B", &job("media", "mine"), 0, "me"));
+    let any = GpuRequirements::default();
+    let expected = Matching { gpus: 3, largest_bytes: Some(24 * GIB), host_bytes: Some(16 * GIB) };
+    assert_eq!(all.matching(&any, at(0)), expected);
+    assert_eq!(all.matching(&any, at(1201)), Matching::default());
+    let none = GpuRequirements { products: vec!["H100".into()], ..any };
+    assert_eq!(all.matching(&none, at(0)), Matching::default());
+}
+
+#[test]
+fn an_outlook_wakes_its_job_when_more_than_figures_moved() {
+    let mine = job("media", "mine");
+    let mut all = fleet(vec![node("node-a", &[gpu(0, "GPU-A", 9)])]);
+    all.set_demand(demand(&mine, 1));
+    let record = |all: &mut Fleet| {
+        let pass = crate::fleet::place::place(&all.snapshot(at(0)), at(0));
+        all.record_pass(&pass).len()
+    };
+    assert_eq!((record(&mut all), record(&mut all)), (1, 0));
+    all.apply_node(node("node-a", &[gpu(0, "GPU-A", 10)]), at(0));
+    assert_eq!(record(&mut all), 0, "a figure moved");
+    assert_eq!(
+        all.outlook(&mine).unwrap().wait.best,
+        Some(("node-a".to_owned(), 0, 10 * GIB)),
+        "and is known"
+    );
+    all.apply_claim(Claim { out: Some(Mark { cause: "x".into(), at: at(0) }), ..Claim::unclaimed("gpu-a") });
+    assert_eq!(record(&mut all), 1);
+}
+
+#[test]
+fn a_demand_that_did_not_change_asks_for_no_pass() {
+    let mine = job("media", "mine");
+    let mut all = Fleet::new(RELEASE);
+    assert!(all.set_demand(demand(&mine, 3)));
+    assert!(!all.set_demand(demand(&mine, 3)));
+    assert!(all.set_demand(demand(&mine, 4)));
+}
