@@ -101,11 +101,11 @@ impl ControlGroup {
     /// Ends every process of the subtree and removes it.
     ///
     /// # Errors
-    /// When processes do not end within 30 s, or a group cannot be removed.
+    /// When processes do not end within 120 s, or a group cannot be removed.
     pub fn clear(&self, progress: &Progress) -> Result<()> {
         for root in self.left() {
             let what = format!("the processes in {} to end", root.display());
-            progress.wait(&what, Duration::from_secs(30), || {
+            progress.wait(&what, Duration::from_secs(120), || {
                 let groups = groups_below(&root)?;
                 let pids: Vec<i32> = groups.iter().flat_map(|group| processes(group)).collect();
                 for pid in &pids {
