@@ -98,6 +98,7 @@ pub fn start(bed: &mut Bed, authority: &Authority, at: usize, name: &str) -> Res
         .flag("config", kubelet_config)
         .flag("kubeconfig", kubelet_kubeconfig)
         .flag("hostname-override", name)
+        .flag("node-labels", "nvidia.com/gpu.present=true")
         .flag("node-ip", &address)
         .flag("root-dir", "/var/lib/kubelet")
         .inside(&network, Some(&mounts));
