@@ -14,4 +14,5 @@ mod offline;
 mod online;
 #[path = "../rendered/mod.rs"]
 mod rendered;
+mod renderings;
 mod server;
