@@ -89,13 +89,14 @@ fn describe_root(schema: &mut Value) {
     }
 }
 
-/// An unset field is absent, never null: the server then prunes a null that somebody sends, and no rule has to think
-/// of it. Whole numbers are written as such.
+/// An unset field is absent, never null, so no rule has to think of null: the server prunes one that is sent.
+/// Whole numbers are written as such.
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
             object.remove("nullable");
             drop_null(object);
+            in_one_line(object);
             object.values_mut().for_each(tidy);
         }
         Value::Array(items) => items.iter_mut().for_each(tidy),
@@ -111,6 +112,13 @@ fn tidy(schema: &mut Value) {
 fn drop_null(schema: &mut Map<String, Value>) {
     if let Some(words) = schema.get_mut("enum").and_then(Value::as_array_mut) {
         words.retain(|word| !word.is_null());
+    }
+}
+
+/// Lines of a doc comment are lines of its file, not of its text.
+fn in_one_line(schema: &mut Map<String, Value>) {
+    if let Some(Value::String(text)) = schema.get_mut("description") {
+        *text = text.replace('\n', " ");
     }
 }
 

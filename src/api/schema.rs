@@ -38,9 +38,9 @@ pub fn tolerations(_: &mut SchemaGenerator) -> Schema {
             "description": "A taint that is tolerated.",
             "type": "object",
             "properties": {
-                "key": {"description": "Key of the taint; default: all.", "type": "string", "maxLength": 317},
+                "key": {"description": "Key of the taint; at most 317 characters, default: all.", "type": "string", "maxLength": 317},
                 "operator": {"description": "Exists or Equal (default).", "type": "string", "enum": ["Exists", "Equal"]},
-                "value": {"description": "Value of the taint, for Equal; default empty.", "type": "string", "maxLength": 63},
+                "value": {"description": "Value of the taint, for Equal; at most 63 characters, default empty.", "type": "string", "maxLength": 63},
                 "effect": {"description": "NoSchedule, PreferNoSchedule or NoExecute; default: all.", "type": "string", "enum": ["NoSchedule", "PreferNoSchedule", "NoExecute"]},
                 "tolerationSeconds": {"description": "Seconds for which NoExecute is tolerated; 0-31536000, default: for ever.", "type": "integer", "format": "int64", "minimum": 0, "maximum": 31_536_000},
             },

@@ -292,6 +292,7 @@ pub enum Codec {
 pub struct EncodeSpec {
     /// H264 or HEVC; default: H264 up to 4096 pixels wide, else HEVC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Codec")]
     pub codec: Option<Codec>,
     /// Constant rate factor; 0-40, default 16; smaller is better and larger.
     #[serde(default = "sixteen")]
@@ -347,7 +348,7 @@ pub enum ForeignProcesses {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GpuSelection {
-    /// Labels that the node must have; at most 16, default none.
+    /// Labels that the node must have; at most 16, each at most 63 characters, default none.
     #[serde(default)]
     #[schemars(schema_with = "schema::node_labels")]
     #[x_kube(validation = rules::labels())]

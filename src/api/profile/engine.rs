@@ -21,7 +21,7 @@ pub struct Engine {
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 1024)))]
     #[x_kube(validation = rules::words())]
     pub command: Vec<String>,
-    /// Arguments; tokens in braces are filled in; at most 128, each at most 1024 characters.
+    /// Arguments; tokens in braces are filled in; none by default; at most 128, each at most 1024 characters.
     #[serde(default)]
     #[schemars(length(max = 128), inner(length(max = 1024)))]
     #[x_kube(validation = rules::words())]
@@ -33,7 +33,7 @@ pub struct Engine {
     #[x_kube(validation = rules::environment())]
     #[x_kube(validation = rules::values())]
     pub env: BTreeMap<String, String>,
-    /// Driver capabilities beside Utility; default Compute; at most 2.
+    /// Driver capabilities beside Utility: Compute (default) and Graphics; at most 2.
     #[serde(default = "compute")]
     #[schemars(length(max = 2))]
     #[x_kube(merge_strategy = ListMerge::Set)]

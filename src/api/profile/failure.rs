@@ -61,7 +61,7 @@ pub struct Failure {
     #[x_kube(validation = rules::environment())]
     #[x_kube(validation = rules::values())]
     pub fragmentation_env: BTreeMap<String, String>,
-    /// Answer to a wrong output; default OtherGpu.
+    /// Answer to a wrong output: the same step on another GPU (OtherGpu, default) or the next step (NextStep).
     #[serde(default)]
     pub bad_output: BadOutputAnswer,
 }

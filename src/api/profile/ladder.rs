@@ -36,8 +36,8 @@ pub struct Step {
     #[schemars(length(max = 32), inner(length(max = 512)))]
     #[x_kube(validation = rules::words())]
     pub args: Vec<String>,
-    /// Scale -> `size/overlap` in source pixels; a scale that is missing is not offered at this step; no map at
-    /// all means the whole picture.
+    /// `size/overlap` in source pixels by scale; at most 3, each at most 16 characters. A scale that is missing is not
+    /// offered at this step; default: no map, which means the whole picture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::tiles")]
     #[x_kube(validation = rules::tiles())]

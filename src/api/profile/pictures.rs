@@ -127,7 +127,7 @@ pub struct Output {
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(validation = rules::relative_path())]
     pub path: String,
-    /// Codec of a Video output; anything else is a bad output. Default h264.
+    /// Codec of a Video output: h264 (default), hevc or ffv1; anything else is a bad output.
     #[serde(default)]
     pub codec: CodecName,
     /// ffmpeg's name of its pixel format; default yuv420p; 1-32 characters.
@@ -138,7 +138,7 @@ pub struct Output {
     #[serde(default = "smpte170m")]
     #[schemars(length(min = 1, max = 32))]
     pub matrix: String,
-    /// Its range, tagged or not; default Limited.
+    /// Its range, tagged or not: Limited (default), 16-235, or Full, 0-255.
     #[serde(default)]
     pub range: Range,
     /// Output pixels at each edge that the engine spoils; default 0, at most pad x scale; 0-256.
