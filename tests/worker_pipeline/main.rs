@@ -3,6 +3,14 @@
 //! Wants ffmpeg and ffprobe of at least 6.1: those named by `UPSCALE_FFMPEG` and `UPSCALE_FFPROBE`, else those on PATH.
 //! `prepare` needs a GPU that can be asked; its cut is called as a function here, everything else is the program.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it should be"
+)]
+
 mod bench;
 mod film;
 
