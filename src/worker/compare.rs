@@ -32,8 +32,9 @@ pub fn shrink(read_as: &str) -> String {
     }
 }
 
-/// Output options of a film that goes into [`films`].
-pub const RAW: [&str; 6] = ["-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1", "-an"];
+/// Output options of a film that goes into [`films`]. The muxer complains of equal times if it has to round them.
+pub const RAW: [&str; 7] =
+    ["-fps_mode", "passthrough", "-enc_time_base", "demux", "-f", "rawvideo", "pipe:1"];
 
 /// How two films differ.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -97,7 +97,7 @@ mod tests {
         write_json(&work.join("gone/owner.json"), &job("c", "n", "gone")).unwrap();
         write_json(&work.join("lying/owner.json"), &job("c", "n", "someone")).unwrap();
         let own = job("c", "n", "me");
-        let now = SystemTime::now();
+        let now = last_touched(&work.join("gone"));
         assert_eq!(sweep(&mounts, &own, &[], now), [""; 0]);
         assert_eq!(sweep(&mounts, &own, &[], now + UNTOUCHED + Duration::from_secs(60)), ["gone"]);
         assert!(work.join("unowned").exists() && work.join("lying").exists() && !work.join("gone").exists());

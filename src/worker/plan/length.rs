@@ -294,7 +294,7 @@ mod tests {
         let engine = flashvsr();
         let wide = Wishes { width: 1920, height: 1080, ..wishes(&engine) };
         let capped = plan(&Wishes { host_budget_bytes: 24 * GIB, ..wide.clone() }).unwrap();
-        assert_eq!(capped.longest_read, 45);
+        assert_eq!(capped.longest_read, 37);
         let eight_k = plan(&Wishes { scale: 4, host_budget_bytes: 64 * GIB, ..wide.clone() }).unwrap();
         assert_eq!(eight_k.longest_read, 37);
         let refused = plan(&Wishes { scale: 4, host_budget_bytes: 32 * GIB, ..wide }).unwrap_err();

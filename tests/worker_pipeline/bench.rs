@@ -1,0 +1,355 @@
+//! A bench: claims and scratch as folders, the real worker, and a stand-in for the engine with its habits.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Mutex;
+
+use serde::Serialize;
+use video_upscale::api::profile::{CodecName, FrameRule, HostMemory, InputKind, OutputKind, Range};
+use video_upscale::api::worker::{
+    Code, Deinterlace, Encode, EncodePreset, End, EngineInput, EngineOutput, FinishTask, JobRef, MergeTask,
+    PrepareTask, ProbeTask, PromisedGpu, Source, VERSION, Verify, WORK_FOLDER,
+};
+use video_upscale::worker::failure::Failure;
+use video_upscale::worker::ffmpeg::{Children, Tools};
+use video_upscale::worker::folder::Mounts;
+use video_upscale::worker::prepare::{Work, cut_segment};
+
+const SCALE: u32 = 2;
+
+/// A stand-in for the engine: Lanczos, one black pixel around, untagged BT.601 at CRF 18.
+#[derive(Default)]
+pub struct Engine {
+    /// Filters that spoil the result.
+    pub more: &'static str,
+}
+
+/// Claims and scratch of one job.
+pub struct Bench {
+    root: tempfile::TempDir,
+    ffmpeg: PathBuf,
+    ffprobe: PathBuf,
+    uid: String,
+    exit: Mutex<i32>,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the edge: where a test finds its programs")]
+fn program(variable: &str, name: &str) -> PathBuf {
+    std::env::var_os(variable).map_or_else(|| PathBuf::from(name), PathBuf::from)
+}
+
+fn succeed(mut command: Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn engine_input() -> EngineInput {
+    EngineInput {
+        kind: InputKind::Video,
+        pad: 4,
+        frames: FrameRule { multiple: 8, remainder: 5, minimum: 21 },
+        context_before: 24,
+        context_after: 4,
+    }
+}
+
+fn engine_output() -> EngineOutput {
+    EngineOutput {
+        kind: OutputKind::Video,
+        path: "out.mp4".to_owned(),
+        codec: CodecName::H264,
+        pixel_format: "yuv420p".to_owned(),
+        matrix: "smpte170m".to_owned(),
+        range: Range::Limited,
+        bad_border: 1,
+    }
+}
+
+impl Bench {
+    /// Empty claims.
+    pub fn new(uid: &str) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["source", "destination", "scratch"] {
+            std::fs::create_dir(root.path().join(folder)).unwrap();
+        }
+        Self {
+            root,
+            ffmpeg: program("UPSCALE_FFMPEG", "ffmpeg"),
+            ffprobe: program("UPSCALE_FFPROBE", "ffprobe"),
+            uid: uid.to_owned(),
+            exit: Mutex::new(0),
+        }
+    }
+
+    /// Everything.
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// A path on the source claim.
+    pub fn source(&self, name: &str) -> PathBuf {
+        self.root().join("source").join(name)
+    }
+
+    /// A path on the destination claim.
+    pub fn destination(&self, name: &str) -> PathBuf {
+        self.root().join("destination").join(name)
+    }
+
+    /// The job's work folder.
+    pub fn work_folder(&self) -> PathBuf {
+        self.destination(WORK_FOLDER).join(&self.uid)
+    }
+
+    /// Names in the folder of the parts.
+    pub fn parts(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.work_folder().join("parts")).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// Runs ffmpeg.
+    pub fn ffmpeg(&self, args: &[String]) {
+        let mut command = Command::new(&self.ffmpeg);
+        command.args(["-nostdin", "-y", "-v", "error"]).args(args);
+        succeed(command);
+    }
+
+    /// Runs ffprobe; what it says.
+    pub fn ffprobe(&self, args: &[&str], path: &Path) -> serde_json::Value {
+        let mut command = Command::new(&self.ffprobe);
+        command.args(["-v", "error", "-of", "json"]).args(args).arg(path);
+        serde_json::from_slice(&succeed(command).stdout).unwrap()
+    }
+
+    /// SHA-256 of the packets of each sound track.
+    pub fn sound_hashes(&self, path: &Path) -> Vec<String> {
+        let mut command = Command::new(&self.ffmpeg);
+        command.args(["-nostdin", "-v", "error", "-i"]).arg(path);
+        command.args([
+            "-map",
+            "0:a?",
+            "-map",
+            "0:v:0",
+            "-c",
+            "copy",
+            "-f",
+            "streamhash",
+            "-hash",
+            "sha256",
+            "-",
+        ]);
+        let text = String::from_utf8(succeed(command).stdout).unwrap();
+        text.lines().filter(|line| line.contains(",a,")).map(str::to_owned).collect()
+    }
+
+    fn job(&self) -> JobRef {
+        let text = str::to_owned;
+        JobRef { cluster: text("c"), namespace: text("media"), name: text("film"), uid: self.uid.clone() }
+    }
+
+    fn film(path: &str) -> Source {
+        Source {
+            path: path.to_owned(),
+            video_stream: None,
+            deinterlace: Deinterlace::Off,
+            drop_alpha: false,
+            strict: false,
+        }
+    }
+
+    fn worker(&self, stage: &str, task: &impl Serialize) -> Command {
+        let folder = |name: &str| self.root().join(name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_upscale-worker"));
+        command.args([stage, "--task", &serde_json::to_string(task).unwrap()]);
+        command.arg("--ffmpeg").arg(&self.ffmpeg).arg("--ffprobe").arg(&self.ffprobe);
+        command.arg("--source").arg(folder("source")).arg("--destination").arg(folder("destination"));
+        command.arg("--scratch").arg(folder("scratch")).arg("--termination-log").arg(folder("end"));
+        command
+    }
+
+    fn end(&self, output: &Output) -> End {
+        *self.exit.lock().unwrap() = output.status.code().unwrap_or(-1);
+        let text = std::fs::read_to_string(self.root().join("end")).unwrap_or_else(|error| {
+            panic!("no end ({error}): {}", String::from_utf8_lossy(&output.stderr));
+        });
+        std::fs::remove_file(self.root().join("end")).unwrap();
+        End::parse(&text).unwrap()
+    }
+
+    fn run(&self, stage: &str, task: &impl Serialize) -> End {
+        let output = self.worker(stage, task).output().unwrap();
+        self.end(&output)
+    }
+
+    /// Exit code of the last run of the worker.
+    pub fn last_exit(&self) -> i32 {
+        *self.exit.lock().unwrap()
+    }
+
+    fn probe_task(&self, source: &str, destination: &str) -> ProbeTask {
+        ProbeTask {
+            v: VERSION,
+            job: self.job(),
+            source: Self::film(source),
+            destination: destination.to_owned(),
+            overwrite: false,
+            scale: Some(SCALE),
+            scales: vec![2, 3, 4],
+            start_us: None,
+            length_us: None,
+            engine: engine_input(),
+            host_memory: HostMemory {
+                base_mib: 512,
+                output_pixel: 0,
+                input_pixel_frame: 24,
+                output_pixel_frame: 40,
+                percent: 115,
+            },
+            segment_frames: Some(17),
+            gpus: 4,
+            start_seconds: 5,
+            megapixel_frame_millis: 100,
+            host_budget_bytes: 8 << 30,
+            live_jobs: Vec::new(),
+        }
+    }
+
+    /// Runs `probe`.
+    pub fn probe(&self, source: &str, destination: &str) -> End {
+        self.run("probe", &self.probe_task(source, destination))
+    }
+
+    /// Runs `probe` and ends it as soon as it has started an ffmpeg.
+    pub fn probe_until_signalled(&self, source: &str, destination: &str) -> End {
+        let mut command = self.worker("probe", &self.probe_task(source, destination));
+        let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        // The work folder is made right before the decode starts.
+        while !self.work_folder().join("owner.json").exists() && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.end(&child.wait_with_output().unwrap())
+    }
+
+    fn tools(&self) -> Tools {
+        Tools::find(&self.ffmpeg, &self.ffprobe, 4, Children::default()).unwrap()
+    }
+
+    /// Cuts a segment as `prepare` does after it has proved the GPU.
+    pub fn try_cut(&self, source: &str, segment: u32, pieces: u32) -> Result<u32, Failure> {
+        let folder = |name: &str| self.root().join(name);
+        let mounts = Mounts {
+            source: folder("source"),
+            destination: folder("destination"),
+            scratch: folder("scratch"),
+        };
+        let task = PrepareTask {
+            v: VERSION,
+            job: self.job(),
+            source: Self::film(source),
+            round: 0,
+            segment,
+            pieces,
+            scale: SCALE,
+            engine: engine_input(),
+            output: engine_output(),
+            gpu: PromisedGpu { uuid: "GPU-0".to_owned(), need_bytes: 0 },
+        };
+        let work = Work::open(&mounts, &task.job)?;
+        work.index.prove_unchanged(&mounts.source_file(source)?, source)?;
+        cut_segment(&self.tools(), &mounts, &work, &task)
+    }
+
+    /// As [`Self::try_cut`], must succeed.
+    pub fn cut(&self, source: &str, segment: u32, pieces: u32) {
+        self.try_cut(source, segment, pieces).unwrap();
+    }
+
+    /// Runs the stand-in on all pieces.
+    pub fn run_engine(&self, pieces: u32, engine: &Engine) {
+        for piece in 0..pieces {
+            let folder = self.root().join("scratch").join(format!("p{piece}"));
+            let upscale = "scale=iw*2:ih*2:flags=lanczos,drawbox=x=0:y=0:w=iw:h=ih:t=1:color=black";
+            let spoil = if engine.more.is_empty() { String::new() } else { format!(",{}", engine.more) };
+            let format = if engine.more.contains("format=") { "" } else { ",format=yuv420p" };
+            let filter = format!("{upscale}{spoil},scale=out_color_matrix=bt601:out_range=tv{format}");
+            let text = |path: PathBuf| path.to_string_lossy().into_owned();
+            self.ffmpeg(&[
+                "-i".to_owned(),
+                text(folder.join("in.mp4")),
+                "-vf".to_owned(),
+                filter,
+                "-c:v".to_owned(),
+                "libx264".to_owned(),
+                "-crf".to_owned(),
+                "18".to_owned(),
+                "-preset".to_owned(),
+                "veryfast".to_owned(),
+                text(folder.join("out/out.mp4")),
+            ]);
+        }
+    }
+
+    /// Runs `finish`.
+    pub fn finish(&self, segment: u32, pieces: u32) -> End {
+        self.run(
+            "finish",
+            &FinishTask {
+                v: VERSION,
+                job: self.job(),
+                round: 0,
+                segment,
+                attempt: 1,
+                step: 2,
+                pieces,
+                scale: SCALE,
+                engine: engine_input(),
+                output: engine_output(),
+                encode: Encode { codec: None, quality: 16, preset: EncodePreset::Fast },
+            },
+        )
+    }
+
+    /// Runs `merge`.
+    pub fn merge(&self, source: &str, destination: &str) -> End {
+        self.run(
+            "merge",
+            &MergeTask {
+                v: VERSION,
+                job: self.job(),
+                source: Self::film(source),
+                destination: destination.to_owned(),
+                overwrite: false,
+                round: 0,
+                scale: SCALE,
+                verify: Verify::Auto,
+            },
+        )
+    }
+
+    /// Everything from the probe to the merge; the merge's end.
+    pub fn upscale(&self, source: &str, destination: &str, pieces: u32, engine: &Engine) -> End {
+        let probe = self.probe(source, destination).expect_done();
+        for segment in 0..probe.probe.unwrap().segments {
+            self.cut(source, segment, pieces);
+            self.run_engine(pieces, engine);
+            self.finish(segment, pieces).expect_done();
+        }
+        self.merge(source, destination).expect_done()
+    }
+}
+
+/// An end that must be a success.
+pub trait ExpectDone {
+    /// The end itself.
+    fn expect_done(self) -> Self;
+}
+
+impl ExpectDone for End {
+    fn expect_done(self) -> Self {
+        assert_eq!(self.code, Code::Done, "{}", self.message);
+        self
+    }
+}
