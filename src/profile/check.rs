@@ -13,9 +13,7 @@ use crate::api::worker::SCRATCH_MOUNT;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ProfileError {
     /// A word in braces that is no token.
-    #[error(
-        "{field}: {{{token}}} is no token; known are {{input}} {{output}} {{scratch}} {{models}} {{scale}} {{tile}} {{overlap}} {{frames}} {{outWidth}} {{outHeight}} {{outShort}}"
-    )]
+    #[error("{field}: {{{token}}} is no token; known are {{input}} {{output}} {{scratch}} {{models}} {{scale}} {{tile}} {{overlap}} {{frames}} {{outWidth}} {{outHeight}} {{outShort}}")]
     UnknownToken {
         /// Where.
         field: String,
@@ -137,10 +135,7 @@ fn models(models: &Models) -> Result<(), ProfileError> {
         && models.path.len() <= 256
         && !models.path.split('/').any(|part| part == "..");
     if !clean || [SCRATCH_MOUNT, "/tmp", "/dev", "/proc", "/sys"].into_iter().any(under) {
-        return Err(wrong(
-            "engine.models.path",
-            "an absolute path without .., not below /scratch, /tmp, /dev, /proc, /sys",
-        ));
+        return Err(wrong("engine.models.path", "an absolute path without .., not below /scratch, /tmp, /dev, /proc, /sys"));
     }
     Ok(())
 }
@@ -322,7 +317,10 @@ fn template_ok(
     Ok(())
 }
 
-fn environment<'a>(field: &'static str, names: impl Iterator<Item = &'a String>) -> Result<(), ProfileError> {
+fn environment<'a>(
+    field: &'static str,
+    names: impl Iterator<Item = &'a String>,
+) -> Result<(), ProfileError> {
     for name in names {
         let refuse = |why| Err(ProfileError::Environment { field, name: name.clone(), why });
         let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';

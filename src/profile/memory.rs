@@ -113,10 +113,7 @@ mod tests {
             for (step, need) in (0u32..).zip(needs) {
                 let got = gib(need_bytes(&spec, step, &picture, 125));
                 let tolerance = if step == 0 { 0.5 } else { 0.06 };
-                assert!(
-                    (got - need).abs() <= tolerance,
-                    "scale {scale} step {step}: {got:.3} GiB, not {need}"
-                );
+                assert!((got - need).abs() <= tolerance, "scale {scale} step {step}: {got:.3} GiB, not {need}");
             }
         }
         let picture = Picture::of(&spec, 3840, 2160, 4);

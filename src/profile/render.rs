@@ -211,9 +211,7 @@ mod tests {
         );
         let spec = seedvr2();
         let text = line(&spec, 1, &Picture::of(&spec, 641, 361, 2), PIECE);
-        assert!(text.starts_with(
-            "python /app/inference_cli.py /scratch/p0/in.mp4 --output /scratch/p0/out --output_format png"
-        ));
+        assert!(text.starts_with("python /app/inference_cli.py /scratch/p0/in.mp4 --output /scratch/p0/out --output_format png"));
         assert!(text.contains(" --resolution 724 "), "{text}");
         assert!(text.ends_with(" --batch_size 21 --vae_encode_tile_size 768 --vae_decode_tile_size 768"));
     }
@@ -223,9 +221,7 @@ mod tests {
         let spec = flashvsr();
         let picture = Picture::of(&spec, 1920, 1080, 2);
         let env = |fragmentation_env| {
-            render(&spec, 3, &picture, Piece { fragmentation_env, ..PIECE }, &engine_output(&spec))
-                .unwrap()
-                .env
+            render(&spec, 3, &picture, Piece { fragmentation_env, ..PIECE }, &engine_output(&spec)).unwrap().env
         };
         assert_eq!(env(false).get("HOME").map(String::as_str), Some("/scratch"));
         assert_eq!(env(false).get("PYTORCH_CUDA_ALLOC_CONF"), None);

@@ -119,8 +119,7 @@ mod tests {
     fn tile_texts_are_read_strictly() {
         assert_eq!(Tile::parse("384/48"), Some(Tile { size: 384, overlap: 48 }));
         assert_eq!(Tile::parse("400/0"), Some(Tile { size: 400, overlap: 0 }));
-        for text in ["", "384", "384/", "/48", "384/193", "0/0", "+384/48", "384 /48", "384/48/1", "999999/1"]
-        {
+        for text in ["", "384", "384/", "/48", "384/193", "0/0", "+384/48", "384 /48", "384/48/1", "999999/1"] {
             assert_eq!(Tile::parse(text), None, "{text}");
         }
     }
