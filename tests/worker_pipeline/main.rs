@@ -128,7 +128,10 @@ fn what_cannot_be_upscaled_is_refused_with_its_word() {
     let clip = |name: &'static str, how: &'static str| Clip { name, how }.make(&bench);
     clip("good.mp4", "-i FILM -c:v libx264");
     clip("two.mkv", "-i FILM -f lavfi -i FILM -map 0 -map 1 -c:v libx264");
-    clip("tff.mp4", "-i testsrc2=s=160x96:r=25:d=1 -vf setfield=tff -flags +ildct+ilme -c:v libx264 -x264-params tff=1");
+    clip(
+        "tff.mp4",
+        "-i testsrc2=s=160x96:r=25:d=1 -vf setfield=tff -flags +ildct+ilme -c:v libx264 -x264-params tff=1",
+    );
     clip("hdr.mp4", "-i FILM -vf setparams=color_trc=smpte2084:colorspace=bt2020nc -c:v libx264");
     clip("alpha.mkv", "-i FILM -vf format=rgba -c:v ffv1");
     clip("sound.mp4", "-i FILM -f lavfi -i sine=d=1 -map 1 -c:a aac");
