@@ -11,7 +11,9 @@
 //! memory needs, [`worker`] is the video work inside the pods and knows no Kubernetes.
 
 pub mod api;
+pub mod config;
 pub mod controllers;
 pub mod fleet;
 pub mod profile;
+pub mod telemetry;
 pub mod worker;

@@ -35,6 +35,8 @@ macro_rules! words {
     };
 }
 
+pub(crate) use words;
+
 words! {
     /// Condition types of a `VideoUpscale`.
     ConditionType {

@@ -2,9 +2,12 @@
 //! printing of its own formats.
 
 pub mod conditions;
+pub mod crds;
 pub mod keys;
 pub mod profile;
 pub mod quantity;
 pub mod report;
+mod rules;
+mod schema;
 pub mod video_upscale;
 pub mod worker;

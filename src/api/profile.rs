@@ -1,13 +1,23 @@
 //! `UpscaleProfile`: an engine as data. What the administrator offers: an image, how it is called, and what memory
 //! each step of its ladder needs. No behaviour here; [`crate::profile`] evaluates it.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::api::core::v1::Toleration;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::core::Rule;
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use engine::*;
+pub use failure::*;
+pub use ladder::*;
+pub use memory::*;
+pub use pictures::*;
+pub use status::*;
+
+mod engine;
+mod failure;
+mod ladder;
+mod memory;
+mod pictures;
+mod status;
 
 /// What an administrator offers.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,13 +30,26 @@ use serde::{Deserialize, Serialize};
     category = "upscale",
     status = "UpscaleProfileStatus",
     derive = "PartialEq",
+    validation = short_name(),
+    printcolumn(name = "Scales", type_ = "string", json_path = ".spec.scales", description = "Scales offered."),
+    printcolumn(name = "Steps", type_ = "string", json_path = ".spec.steps", description = "Steps that a job gets which says nothing."),
+    printcolumn(name = "Default", type_ = "string", json_path = ".metadata.labels.upscale\\.video/default-profile", description = "Whether jobs get it that name none."),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Whether it can be evaluated."),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     doc = "An upscaling engine as an administrator offers it: image, command line, and what memory each step of its ladder needs."
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = steps_of_the_ladder())]
+#[x_kube(validation = every_scale_offered())]
+#[x_kube(validation = tiles_of_scales())]
+#[x_kube(validation = whole_tiles())]
+#[x_kube(validation = border_is_padding())]
 pub struct UpscaleProfileSpec {
     /// The program and how it is called.
     pub engine: Engine,
-    /// Scales offered, out of 2, 3 and 4.
+    /// Scales offered, out of 2, 3 and 4; 1-3.
+    #[schemars(length(min = 1, max = 3), inner(range(min = 2, max = 4)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub scales: Vec<i32>,
     /// What the engine reads.
     #[serde(default)]
@@ -54,484 +77,44 @@ pub struct UpscaleProfileSpec {
     #[serde(default)]
     pub steps: Steps,
     /// The steps, best first; 1-16.
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(validation = ("self.all(step, self.exists_one(other, other.name == step.name))", "each step must have a name of its own"))]
     pub ladder: Vec<Step>,
 }
 
-/// The program and how it is called.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Engine {
-    /// Image by digest or tag.
-    pub image: String,
-    /// Program and first arguments; tokens in braces are filled in; never a shell.
-    pub command: Vec<String>,
-    /// Arguments; tokens in braces are filled in.
-    #[serde(default)]
-    pub args: Vec<String>,
-    /// Environment; tokens in braces are filled in. `NVIDIA_*`, `CUDA_VISIBLE_DEVICES` and `LD_*` are refused.
-    #[serde(default)]
-    pub env: BTreeMap<String, String>,
-    /// Driver capabilities beside Utility; default Compute.
-    #[serde(default = "compute")]
-    pub capabilities: Vec<Capability>,
-    /// Where the models come from; none by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub models: Option<Models>,
-    /// User id of the engine; default 65532.
-    #[serde(default = "nobody")]
-    pub user: i64,
-    /// Group id of the engine; default 65532.
-    #[serde(default = "nobody")]
-    pub group: i64,
-    /// Names of pull secrets in the job's namespace; none by default.
-    #[serde(default)]
-    pub pull_secrets: Vec<String>,
-    /// Tolerations of the attempt pods; none by default.
-    #[serde(default)]
-    pub tolerations: Vec<Toleration>,
-    /// Priority class of the attempt pods; none by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub priority_class_name: Option<String>,
-    /// Runtime class of the attempt pods; default: the release's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub runtime_class_name: Option<String>,
+/// A job names its profile, and a label may carry that name.
+fn short_name() -> Rule {
+    Rule::new("self.metadata.name.size() <= 63").message("metadata.name must be at most 63 characters")
 }
 
-fn compute() -> Vec<Capability> {
-    vec![Capability::Compute]
+fn steps_of_the_ladder() -> Rule {
+    Rule::new("self.steps.first < self.ladder.size() && (!has(self.steps.last) || self.steps.last < self.ladder.size())")
+        .message("must be steps of the ladder, counted from 0")
+        .field_path(".steps")
 }
 
-const fn nobody() -> i64 {
-    65_532
+fn every_scale_offered() -> Rule {
+    Rule::new(
+        "self.scales.all(scale, self.ladder.exists(step, !has(step.tiles) || string(scale) in step.tiles))",
+    )
+    .message("each scale must be offered by a step of the ladder")
+    .field_path(".scales")
 }
 
-/// Driver capabilities beside Utility.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Capability {
-    /// CUDA.
-    Compute,
-    /// OpenGL and Vulkan.
-    Graphics,
+fn tiles_of_scales() -> Rule {
+    Rule::new("self.ladder.all(step, !has(step.tiles) || step.tiles.all(scale, self.scales.exists(known, string(known) == scale)))")
+        .message("tiles must be of the scales offered")
+        .field_path(".ladder")
 }
 
-/// Where the models come from: exactly one of `image` and `claim`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Models {
-    /// A read-only image volume.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// A claim of that name in the job's namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claim: Option<String>,
-    /// Where it is mounted in the engine's container.
-    pub path: String,
+fn whole_tiles() -> Rule {
+    Rule::new("self.ladder.all(step, !has(step.tiles) || step.tiles.all(scale, int(step.tiles[scale].split('/')[0]) * int(scale) % self.tile.multiple == 0))")
+        .message("size x scale of each tile must be a multiple of tile.multiple")
+        .field_path(".ladder")
 }
 
-/// A file or a folder of pictures.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum InputKind {
-    /// An RGB-lossless file.
-    #[default]
-    Video,
-    /// A folder of PNG files.
-    Pictures,
-}
-
-/// A file or pictures.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum OutputKind {
-    /// A file.
-    #[default]
-    Video,
-    /// Pictures by a pattern, sorted by name.
-    Pictures,
-}
-
-/// What the engine reads.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Input {
-    /// Video (default) or Pictures.
-    #[serde(default)]
-    pub kind: InputKind,
-    /// Source pixels added on each side before the engine and cropped after it; default 0.
-    #[serde(default)]
-    pub pad: i32,
-    /// How many frames a run may have.
-    #[serde(default)]
-    pub frames: FrameRule,
-    /// Frames read beside the owned ones and thrown away.
-    #[serde(default)]
-    pub context: Context,
-}
-
-/// N = multiple x k + remainder, N >= minimum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct FrameRule {
-    /// Default 1.
-    #[serde(default = "one")]
-    pub multiple: i32,
-    /// Default 0.
-    #[serde(default)]
-    pub remainder: i32,
-    /// Default 1.
-    #[serde(default = "one")]
-    pub minimum: i32,
-}
-
-const fn one() -> i32 {
-    1
-}
-
-impl Default for FrameRule {
-    fn default() -> Self {
-        Self { multiple: 1, remainder: 0, minimum: 1 }
-    }
-}
-
-/// Frames read beside the owned ones and thrown away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Context {
-    /// Before the owned ones; default 0.
-    #[serde(default)]
-    pub before: i32,
-    /// Least number before, when host memory is short; default: `before`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub least_before: Option<i32>,
-    /// After the owned ones; default 0.
-    #[serde(default)]
-    pub after: i32,
-}
-
-/// ffmpeg's short names of the codecs an engine may write.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CodecName {
-    /// H.264
-    #[default]
-    H264,
-    /// HEVC
-    Hevc,
-    /// FFV1
-    Ffv1,
-}
-
-/// Range of luma and chroma.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Range {
-    /// 16-235
-    #[default]
-    Limited,
-    /// 0-255
-    Full,
-}
-
-/// What the engine writes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Output {
-    /// Video (default) or Pictures.
-    #[serde(default)]
-    pub kind: OutputKind,
-    /// File, or pattern of pictures, below the output folder.
-    pub path: String,
-    /// Codec of a Video output; anything else is a bad output. Default h264.
-    #[serde(default)]
-    pub codec: CodecName,
-    /// ffmpeg's name of its pixel format; default yuv420p.
-    #[serde(default = "yuv420p")]
-    pub pixel_format: String,
-    /// ffmpeg's name of its matrix, tagged or not; default smpte170m.
-    #[serde(default = "smpte170m")]
-    pub matrix: String,
-    /// Its range, tagged or not; default Limited.
-    #[serde(default)]
-    pub range: Range,
-    /// Output pixels at each edge that the engine spoils; default 0, at most pad x scale.
-    #[serde(default)]
-    pub bad_border: i32,
-}
-
-fn yuv420p() -> String {
-    "yuv420p".to_owned()
-}
-
-fn smpte170m() -> String {
-    "smpte170m".to_owned()
-}
-
-/// How tiles are rounded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Tile {
-    /// What tile x scale must be a multiple of, output pixels; default 1.
-    #[serde(default = "one")]
-    pub multiple: i32,
-    /// Source pixels that the engine adds on each side of a tile; default 0.
-    #[serde(default)]
-    pub halo: i32,
-    /// Whether a tile shrinks to the picture's shorter side; default false.
-    #[serde(default)]
-    pub fit: bool,
-}
-
-impl Default for Tile {
-    fn default() -> Self {
-        Self { multiple: 1, halo: 0, fit: false }
-    }
-}
-
-/// need = percent x the largest of the step's phases + plusMiB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct GpuMemory {
-    /// Percent of the formula; default 110.
-    #[serde(default = "percent_110")]
-    pub percent: i32,
-    /// MiB on top; default 1024.
-    #[serde(default = "mib_1024", rename = "plusMiB")]
-    pub plus_mib: i32,
-}
-
-const fn percent_110() -> i32 {
-    110
-}
-
-const fn mib_1024() -> i32 {
-    1024
-}
-
-impl Default for GpuMemory {
-    fn default() -> Self {
-        Self { percent: percent_110(), plus_mib: mib_1024() }
-    }
-}
-
-/// limit = baseMiB + percent x (the rest).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct HostMemory {
-    /// MiB whatever the film.
-    #[serde(rename = "baseMiB")]
-    pub base_mib: i32,
-    /// Bytes per output pixel; default 0.
-    #[serde(default)]
-    pub output_pixel: i32,
-    /// Bytes per input pixel and frame; default 0.
-    #[serde(default)]
-    pub input_pixel_frame: i32,
-    /// Bytes per output pixel and frame; default 0.
-    #[serde(default)]
-    pub output_pixel_frame: i32,
-    /// Percent of the pixel terms; default 115.
-    #[serde(default = "percent_115")]
-    pub percent: i32,
-}
-
-const fn percent_115() -> i32 {
-    115
-}
-
-/// Scratch space of the engine beside input and output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Scratch {
-    /// Bytes per input pixel and frame; default 0.
-    #[serde(default)]
-    pub input_pixel_frame: i32,
-    /// Bytes per output pixel and frame; default 0.
-    #[serde(default)]
-    pub output_pixel_frame: i32,
-}
-
-/// First guesses of time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TimeGuess {
-    /// Seconds per run whatever the film; default 60.
-    #[serde(default = "seconds_60")]
-    pub start_seconds: i32,
-    /// Milliseconds per million output pixels and frame; default 1000.
-    #[serde(default = "millis_1000")]
-    pub megapixel_frame_millis: i32,
-    /// Percent of the expected time after which a run is ended; default 400.
-    #[serde(default = "percent_400")]
-    pub deadline_percent: i32,
-}
-
-const fn seconds_60() -> i32 {
-    60
-}
-
-const fn millis_1000() -> i32 {
-    1000
-}
-
-const fn percent_400() -> i32 {
-    400
-}
-
-impl Default for TimeGuess {
-    fn default() -> Self {
-        Self {
-            start_seconds: seconds_60(),
-            megapixel_frame_millis: millis_1000(),
-            deadline_percent: percent_400(),
-        }
-    }
-}
-
-/// How an engine says that memory ran out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum FailureText {
-    /// PyTorch's wordings.
-    #[default]
-    Torch,
-    /// The patterns of `outOfMemory`.
-    Patterns,
-}
-
-/// What a wrong output of an engine that exited 0 leads to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum BadOutputAnswer {
-    /// The same step on another GPU.
-    #[default]
-    OtherGpu,
-    /// The next step.
-    NextStep,
-}
-
-/// How its failures are read.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Failure {
-    /// Torch (default) or Patterns.
-    #[serde(default)]
-    pub text: FailureText,
-    /// Text that means out of GPU memory; plain substrings; none by default.
-    #[serde(default)]
-    pub out_of_memory: Vec<String>,
-    /// Text that means wrong input or arguments; plain substrings; none by default.
-    #[serde(default)]
-    pub permanent: Vec<String>,
-    /// Text that means this GPU model cannot run the engine; plain substrings; none by default.
-    #[serde(default)]
-    pub incompatible: Vec<String>,
-    /// Exit codes that mean wrong input or arguments; none by default.
-    #[serde(default)]
-    pub permanent_exit_codes: Vec<i32>,
-    /// Environment of the one more try after fragmentation; none by default: treated as own demand.
-    #[serde(default)]
-    pub fragmentation_env: BTreeMap<String, String>,
-    /// Answer to a wrong output; default OtherGpu.
-    #[serde(default)]
-    pub bad_output: BadOutputAnswer,
-}
-
-/// Range of steps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Steps {
-    /// First step used; default 0.
-    #[serde(default)]
-    pub first: i32,
-    /// Last step used; default: the last of the ladder.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last: Option<i32>,
-}
-
-/// One rung of the ladder.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Step {
-    /// Name, for people.
-    pub name: String,
-    /// Arguments appended to the engine's; tokens are filled in; none by default.
-    #[serde(default)]
-    pub args: Vec<String>,
-    /// Scale -> `size/overlap` in source pixels; a scale that is missing is not offered at this step; no map at
-    /// all means the whole picture.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tiles: Option<BTreeMap<String, String>>,
-    /// MiB of host memory on top; default 0.
-    #[serde(default, rename = "hostMiB")]
-    pub host_mib: i32,
-    /// Phases of the run; the need is the largest of them; 1-4.
-    pub gpu: Vec<Phase>,
-}
-
-/// GPU memory of one phase: bytes per output pixel, and MiB.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Phase {
-    /// MiB whatever the film.
-    #[serde(rename = "fixedMiB")]
-    pub fixed_mib: i32,
-    /// Bytes per output pixel of a tile; default 0.
-    #[serde(default)]
-    pub tile_pixel: i32,
-    /// Bytes per output pixel of a tile and frame; default 0.
-    #[serde(default)]
-    pub tile_pixel_frame: i32,
-    /// Bytes per output pixel of the picture; default 0.
-    #[serde(default)]
-    pub picture_pixel: i32,
-    /// Bytes per output pixel of the picture and frame; default 0.
-    #[serde(default)]
-    pub picture_pixel_frame: i32,
-}
-
-/// What the controller learnt.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct UpscaleProfileStatus {
-    /// Generation of the spec that was looked at last; -1 at birth.
-    #[serde(default = "minus_one")]
-    pub observed_generation: i64,
-    /// Needs as observed; at most 64, the least recently seen go first.
-    #[serde(default)]
-    pub learned: Vec<Learned>,
-    /// GPU models that cannot run the engine; at most 16.
-    #[serde(default)]
-    pub incompatible: Vec<Incompatible>,
-    /// `Ready`: False with InvalidTemplate when a token or formula is wrong.
-    #[serde(default)]
-    pub conditions: Vec<Condition>,
-}
-
-const fn minus_one() -> i64 {
-    -1
-}
-
-/// A need as observed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Learned {
-    /// Product name of the GPU.
-    pub gpu_model: String,
-    /// Ladder step.
-    pub step: i32,
-    /// Padded `WxH@scale`.
-    pub picture_class: String,
-    /// Bytes that must be free.
-    pub need_bytes: i64,
-    /// How many ends taught it.
-    pub samples: i32,
-    /// When it was last confirmed.
-    pub last_seen: Time,
-}
-
-/// A GPU model that cannot run the engine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Incompatible {
-    /// Product name of the GPU.
-    pub gpu_model: String,
-    /// What the engine said, one line.
-    pub reason: String,
-    /// Since when.
-    pub since: Time,
+fn border_is_padding() -> Rule {
+    Rule::new("self.scales.all(scale, self.output.badBorder <= self.input.pad * scale)")
+        .message("must be at most input.pad x each scale, as the padding is what is cut off")
+        .field_path(".output.badBorder")
 }

@@ -24,8 +24,8 @@ pub fn parse(text: &str) -> Option<u64> {
 /// Prints bytes for people: one decimal in Gi from 1 GiB on, whole Mi below.
 pub fn display(bytes: u64) -> String {
     if bytes >= GIB {
-        let tenths =
-            (u128::from(bytes)).saturating_mul(10).saturating_add(u128::from(GIB / 2)) / u128::from(GIB);
+        const GIB_WIDE: u128 = 1 << 30;
+        let tenths = u128::from(bytes).saturating_mul(10).saturating_add(GIB_WIDE / 2) / GIB_WIDE;
         format!("{}.{}Gi", tenths / 10, tenths % 10)
     } else {
         format!("{}Mi", bytes.saturating_add(MIB / 2) / MIB)

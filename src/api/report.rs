@@ -3,8 +3,14 @@
 //!
 //! Unknown is `null` with a reason, never 0. Unknown fields are ignored; within a major version fields are only added.
 
+mod reading;
+
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use reading::{Heartbeat, ReportError, digest, read};
 
 /// Major version of the schema.
 pub const VERSION: u32 = 1;
@@ -60,6 +66,44 @@ pub enum State {
     /// A word of a newer agent.
     #[serde(other)]
     Unknown,
+}
+
+impl State {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::NoDriver => "no-driver",
+            Self::NoGpu => "no-gpu",
+            Self::DriverMismatch => "driver-mismatch",
+            Self::DeviceAccessLost => "device-access-lost",
+            Self::NvmlStuck => "nvml-stuck",
+            Self::Stopped => "stopped",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Every state that an agent writes.
+    pub const ALL: [Self; 7] = [
+        Self::Ok,
+        Self::NoDriver,
+        Self::NoGpu,
+        Self::DriverMismatch,
+        Self::DeviceAccessLost,
+        Self::NvmlStuck,
+        Self::Stopped,
+    ];
+
+    /// Reads a word; one that is not known is [`State::Unknown`].
+    pub fn parse(text: &str) -> Self {
+        Self::ALL.into_iter().find(|state| state.as_str() == text).unwrap_or(Self::Unknown)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// How far the process lists can be believed.
@@ -138,6 +182,24 @@ pub enum Health {
     Unsupported,
 }
 
+impl Health {
+    /// Every verdict an agent gives, best first.
+    pub const ALL: [Self; 6] =
+        [Self::Ok, Self::Suspect, Self::ResetRequired, Self::Bad, Self::Lost, Self::Unsupported];
+
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Suspect => "suspect",
+            Self::ResetRequired => "reset-required",
+            Self::Bad => "bad",
+            Self::Lost => "lost",
+            Self::Unsupported => "unsupported",
+        }
+    }
+}
+
 /// Compute modes other than the default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -192,6 +254,24 @@ impl Process {
     /// Whether the process has ended and is listed only for its peak.
     pub fn ended(&self) -> bool {
         self.t.contains('E')
+    }
+}
+
+impl Kind {
+    /// Every kind, in the order in which it is declared.
+    pub const ALL: [Self; 6] =
+        [Self::Pod, Self::Container, Self::Host, Self::Mps, Self::Ghost, Self::Unknown];
+
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pod => "pod",
+            Self::Container => "container",
+            Self::Host => "host",
+            Self::Mps => "mps",
+            Self::Ghost => "ghost",
+            Self::Unknown => "unknown",
+        }
     }
 }
 

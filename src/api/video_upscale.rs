@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::core::Rule;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::{rules, schema};
+pub use status::*;
+
+mod status;
 
 /// A film to upscale. Smallest manifest: source and destination.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,22 +25,38 @@ use serde::{Deserialize, Serialize};
     status = "VideoUpscaleStatus",
     derive = "PartialEq",
     selectable = ".spec.suspend",
+    validation = short_name(),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Complete\")].reason", description = "Where the job stands: the reason of the condition Complete."),
+    printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress", description = "Segments done of all."),
+    printcolumn(name = "Running", type_ = "integer", json_path = ".status.segments.running", description = "Segments that have a pod."),
+    printcolumn(name = "OOMs", type_ = "integer", json_path = ".status.outOfMemory.count", description = "Ends for want of memory."),
+    printcolumn(name = "Duration", type_ = "string", json_path = ".status.duration", description = "Time from start to end."),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Scale", type_ = "integer", json_path = ".status.video.scale", description = "Upscaling factor.", priority = 1),
+    printcolumn(name = "Step", type_ = "string", json_path = ".status.effective.label", description = "Step that new attempts get.", priority = 1),
+    printcolumn(name = "Profile", type_ = "string", json_path = ".status.profile.name", description = "Engine.", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Complete\")].message", description = "What goes on, with the numbers.", priority = 1),
     doc = "A film to upscale: cut into segments, run on GPUs that measurably have the memory, joined frame-exactly."
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = unchangeable())]
+#[x_kube(validation = another_file())]
 pub struct VideoUpscaleSpec {
     /// The film.
     pub source: FileRef,
     /// Where the result appears once it is complete.
     pub destination: Destination,
-    /// Upscaling factor; default 4 below 720 lines, else 2.
+    /// Upscaling factor; 2-4 as far as the profile offers it, default 4 below 720 lines, else 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2, max = 4))]
     pub scale: Option<i32>,
     /// Part of the film to use; default: all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<FilmRange>,
-    /// Profile; default: the one labelled as default.
+    /// Profile; default: the one labelled as default; 1-63 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = rules::object_name("UpscaleProfile"))]
     pub profile: Option<String>,
     /// Steps of the profile's ladder that may be used; default: the profile's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,7 +73,8 @@ pub struct VideoUpscaleSpec {
     /// What is done with unusual films.
     #[serde(default)]
     pub input: InputOptions,
-    /// How thoroughly the result is verified: Auto (default), Cheap or Full; Auto is Full up to 20 minutes of film.
+    /// How thoroughly the result is verified: Auto (default), Cheap or Full; Auto is Full up to 20 minutes of
+    /// film.
     #[serde(default)]
     pub verify: super::worker::Verify,
     /// Which GPUs may be used.
@@ -60,19 +82,49 @@ pub struct VideoUpscaleSpec {
     pub gpu: GpuSelection,
     /// How many segments may run at once; 1-1024, default 8.
     #[serde(default = "eight")]
+    #[schemars(range(min = 1, max = 1024))]
     pub parallelism: i32,
     /// Attempts of a segment that count before it is given up; 1-20, default 6.
     #[serde(default = "six")]
+    #[schemars(range(min = 1, max = 20))]
     pub attempts_per_segment: i32,
     /// Seconds after which the job fails; 60-31536000, default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 60, max = 31_536_000))]
     pub active_deadline_seconds: Option<i64>,
     /// Seconds after its end at which the job is deleted, the film stays; 0-31536000, default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 31_536_000))]
     pub ttl_seconds_after_finished: Option<i64>,
     /// Whether the job is stopped; default false.
     #[serde(default)]
     pub suspend: bool,
+}
+
+/// Pod names begin with the job's and must stay labels.
+fn short_name() -> Rule {
+    Rule::new("self.metadata.name.size() <= 50 && !self.metadata.name.contains('.')").message(
+        "metadata.name must be at most 50 characters without dots, as the names of its pods begin with it",
+    )
+}
+
+/// What is fixed once a film is being cut.
+fn unchangeable() -> Rule {
+    let same = ["source", "destination", "segmentation", "encode", "input"]
+        .map(|field| format!("self.{field} == oldSelf.{field}"));
+    let same_if_said = ["scale", "range", "profile"].map(|field| {
+        format!("has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})")
+    });
+    Rule::new([same.as_slice(), same_if_said.as_slice()].concat().join(" && "))
+        .message("source, destination, scale, range, profile, segmentation, encode and input cannot be changed; delete this VideoUpscale and create another")
+}
+
+fn another_file() -> Rule {
+    Rule::new(
+        "self.source.claim.name != self.destination.claim.name || self.source.path != self.destination.path",
+    )
+    .message("must not be the source")
+    .field_path(".destination.path")
 }
 
 const fn eight() -> i32 {
@@ -84,10 +136,12 @@ const fn six() -> i32 {
 }
 
 /// A claim of the job's own namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimName {
-    /// Name of the PersistentVolumeClaim.
+    /// Name of the PersistentVolumeClaim; 1-253 characters.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::object_name("PersistentVolumeClaim"))]
     pub name: String,
 }
 
@@ -97,7 +151,9 @@ pub struct ClaimName {
 pub struct FileRef {
     /// The claim.
     pub claim: ClaimName,
-    /// Path on the claim: relative, 1-1024 characters, no `..`, no empty part.
+    /// Path on the claim: relative, 1-1024 characters, no `.`, `..`, empty part or control character.
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = rules::relative_path())]
     pub path: String,
 }
 
@@ -107,7 +163,12 @@ pub struct FileRef {
 pub struct Destination {
     /// The claim.
     pub claim: ClaimName,
-    /// Path on the claim: relative, 1-1024 characters, no `..`, ends with .mp4, .mov or .mkv.
+    /// Path on the claim: relative, 1-1024 characters, no `.`, `..`, empty part or control character, not the source; ends
+    /// with .mp4, .mov or .mkv.
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = rules::relative_path())]
+    #[x_kube(validation = (r"self.matches('[^/][.](mp4|mov|mkv)$')", "must end with .mp4, .mov or .mkv"))]
+    #[x_kube(validation = ("!self.startsWith('.upscale/')", "must not lie in .upscale, where the parts of unfinished films are kept"))]
     pub path: String,
     /// What happens if something is there: Fail (default) or Overwrite.
     #[serde(default)]
@@ -125,26 +186,34 @@ pub enum IfExists {
 }
 
 /// Frames shown in [start, start + length).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FilmRange {
-    /// Duration after the first picture, such as `90s`, `1h2m`, `12.5s`; default: the beginning.
+    /// Duration after the first picture, such as `90s`, `1h2m`, `12.5s`; at most 1000h, default: the beginning; 2-32 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 32))]
+    #[x_kube(validation = rules::duration())]
     pub start: Option<String>,
-    /// Duration; default: to the end.
+    /// Duration; more than nothing and at most 1000h, default: to the end; 2-32 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 32))]
+    #[x_kube(validation = rules::duration())]
+    #[x_kube(validation = ("self.matches('[1-9]')", "must be longer than nothing"))]
     pub length: Option<String>,
 }
 
 /// Steps of the ladder.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!has(self.first) || !has(self.last) || self.first <= self.last", "first must not come after last"))]
 pub struct StepRange {
     /// First, best step; 0-15, default: the profile's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 15))]
     pub first: Option<i32>,
     /// Last, smallest step; 0-15, default: the profile's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 15))]
     pub last: Option<i32>,
 }
 
@@ -177,6 +246,7 @@ pub struct Degradation {
     pub policy: DegradationPolicy,
     /// Seconds to wait for a card that fits before a smaller step is used; 0-86400, default 60.
     #[serde(default = "sixty")]
+    #[schemars(range(min = 0, max = 86400))]
     pub patience_seconds: i32,
     /// PerSegment (default) or Uniform.
     #[serde(default)]
@@ -203,6 +273,7 @@ impl Default for Degradation {
 pub struct Segmentation {
     /// Owned frames per segment; 16-2000, default: chosen from film, GPUs and host memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 16, max = 2000))]
     pub frames: Option<i32>,
 }
 
@@ -224,6 +295,7 @@ pub struct EncodeSpec {
     pub codec: Option<Codec>,
     /// Constant rate factor; 0-40, default 16; smaller is better and larger.
     #[serde(default = "sixteen")]
+    #[schemars(range(min = 0, max = 40))]
     pub quality: i32,
     /// Fast, Medium (default) or Slow.
     #[serde(default)]
@@ -246,6 +318,7 @@ impl Default for EncodeSpec {
 pub struct InputOptions {
     /// Number of the video stream; 0-31, default: the only one; several and none named is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 31))]
     pub video_stream: Option<i32>,
     /// Off (default) refuses interlaced films; Frame makes one picture per frame, Field one per field.
     #[serde(default)]
@@ -271,20 +344,27 @@ pub enum ForeignProcesses {
 }
 
 /// Which GPUs may be used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GpuSelection {
     /// Labels that the node must have; at most 16, default none.
     #[serde(default)]
+    #[schemars(schema_with = "schema::node_labels")]
+    #[x_kube(validation = rules::labels())]
     pub node_selector: BTreeMap<String, String>,
-    /// Parts of product names, one of which must match; at most 16, default all.
+    /// Parts of product names, one of which must match; at most 16, default all; each 1-64 characters.
     #[serde(default)]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 64)))]
     pub products: Vec<String>,
-    /// Floor of free memory beside the estimate, such as `16Gi`; default none.
+    /// Floor of free memory beside the estimate, such as `16Gi`; default none; 3-9 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 9))]
+    #[x_kube(validation = rules::memory())]
     pub min_free_memory: Option<String>,
-    /// Memory left free on top of the need, such as `1Gi`, or `0`; default 1Gi.
+    /// Memory left free on top of the need, such as `1Gi`, or `0`; default 1Gi; 1-9 characters.
     #[serde(default = "one_gib")]
+    #[schemars(length(min = 1, max = 9))]
+    #[x_kube(validation = rules::memory_or_zero())]
     pub headroom: String,
     /// Avoid (default): empty GPUs first; Forbid: empty ones only; Tolerate: no difference.
     #[serde(default)]
@@ -305,214 +385,4 @@ impl Default for GpuSelection {
             foreign_processes: ForeignProcesses::default(),
         }
     }
-}
-
-/// What came of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct VideoUpscaleStatus {
-    /// Generation of the spec that was acted upon last; -1 at birth.
-    #[serde(default = "minus_one")]
-    pub observed_generation: i64,
-    /// The conditions, by type.
-    #[serde(default)]
-    pub conditions: Vec<Condition>,
-    /// Segments done of all, `37/128`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub progress: Option<String>,
-    /// Counts of segments.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub segments: Option<SegmentCounts>,
-    /// Segments done, as ranges: `0-7,9`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub done: String,
-    /// Segments tried and not done: `segment:made/counted/step/pieces/flags/verdict`; at most 1,024.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tried: Vec<String>,
-    /// Segments given up, as ranges.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub failed: String,
-    /// Value of the annotation retry-failed that was honoured last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retried_for: Option<String>,
-    /// Round of the whole film; grows when Uniform redoes it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub round: Option<i32>,
-    /// The film, as the probe found it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub video: Option<VideoFacts>,
-    /// The profile as the job began with it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub profile: Option<ProfileRef>,
-    /// The step that new attempts get.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub effective: Option<EffectiveStep>,
-    /// Out-of-memory ends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub out_of_memory: Option<OutOfMemory>,
-    /// When the probe began.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub start_time: Option<Time>,
-    /// When the job ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub completion_time: Option<Time>,
-    /// Time from start to end, `41m`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub duration: Option<String>,
-    /// When the job will probably end, whole minutes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub estimated_completion_time: Option<Time>,
-    /// The result.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output: Option<OutputFacts>,
-}
-
-const fn minus_one() -> i64 {
-    -1
-}
-
-impl Default for VideoUpscaleStatus {
-    fn default() -> Self {
-        Self {
-            observed_generation: -1,
-            conditions: Vec::new(),
-            progress: None,
-            segments: None,
-            done: String::new(),
-            tried: Vec::new(),
-            failed: String::new(),
-            retried_for: None,
-            round: None,
-            video: None,
-            profile: None,
-            effective: None,
-            out_of_memory: None,
-            start_time: None,
-            completion_time: None,
-            duration: None,
-            estimated_completion_time: None,
-            output: None,
-        }
-    }
-}
-
-/// Counts of segments.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SegmentCounts {
-    /// All.
-    pub total: i32,
-    /// Not running and not done.
-    pub waiting: i32,
-    /// With a pod.
-    pub running: i32,
-    /// Done.
-    pub succeeded: i32,
-    /// Given up.
-    pub failed: i32,
-}
-
-/// The film, as the probe found it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct VideoFacts {
-    /// Pictures shown.
-    pub frames: i64,
-    /// Width, pixels.
-    pub width: i32,
-    /// Height, pixels.
-    pub height: i32,
-    /// Scale in force.
-    pub scale: i32,
-    /// Most frames that a segment reads.
-    pub longest_read: i32,
-    /// Average frame rate as a ratio.
-    pub frame_rate: String,
-    /// Codec.
-    pub codec: String,
-    /// Duration, `1m30s`.
-    pub duration: String,
-    /// What is odd but accepted; at most 10.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
-}
-
-/// The profile as the job began with it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ProfileRef {
-    /// Name of the profile.
-    pub name: String,
-    /// Name of the ControllerRevision that keeps its spec.
-    pub revision: String,
-}
-
-/// The step that new attempts get.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct EffectiveStep {
-    /// Its number.
-    pub step: i32,
-    /// Its name and tile, `long-768 384/48`.
-    pub label: String,
-}
-
-/// Out-of-memory ends.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct OutOfMemory {
-    /// All of them.
-    pub count: i32,
-    /// The latest; at most 10.
-    #[serde(default)]
-    pub recent: Vec<OutOfMemoryEnd>,
-}
-
-/// One out-of-memory end, for people.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct OutOfMemoryEnd {
-    /// When the container ended.
-    pub time: Time,
-    /// Segment.
-    pub segment: i32,
-    /// Attempt.
-    pub attempt: i32,
-    /// Node.
-    pub node: String,
-    /// UUID of the GPU.
-    pub gpu: String,
-    /// Whose fault.
-    pub verdict: String,
-    /// Memory that it needed, `14.9Gi`.
-    pub needed: String,
-    /// Memory that was free, `14.1Gi`.
-    pub free: String,
-    /// Memory of others, `6.2Gi`.
-    pub foreign: String,
-    /// Who the others were.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub who: String,
-    /// Step that failed.
-    pub from: String,
-    /// Step of the next attempt.
-    pub to: String,
-}
-
-/// The result.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct OutputFacts {
-    /// Path on the destination claim.
-    pub path: String,
-    /// Size, bytes.
-    pub bytes: i64,
-    /// Pictures.
-    pub frames: i64,
-    /// Width, pixels.
-    pub width: i32,
-    /// Height, pixels.
-    pub height: i32,
-    /// SHA-256, hex.
-    pub sha256: String,
 }

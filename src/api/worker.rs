@@ -59,6 +59,8 @@ pub enum Code {
     OutOfSpace = 80,
     /// A verified part lies there already.
     AlreadyDone = 81,
+    /// No cut of the film is small enough for the host memory of a pod.
+    DoesNotFit = 82,
 }
 
 impl Code {
@@ -81,6 +83,7 @@ impl Code {
         Self::BadOutput,
         Self::OutOfSpace,
         Self::AlreadyDone,
+        Self::DoesNotFit,
     ];
 
     /// The exit code of the process.

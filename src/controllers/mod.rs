@@ -1,1 +1,158 @@
-//! To be written.
+//! Starts the loops and joins them: the fleet, one job loop per namespace served, profiles, and the endpoints.
+
+pub mod attempts;
+mod clients;
+pub mod profiles;
+pub mod video_upscale;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::{Api, Client};
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::api::keys;
+use crate::config::Config;
+use crate::fleet::{self, FleetConfig, FleetHandle};
+use crate::telemetry::{self, Telemetry};
+
+/// Pause before something that the start needs is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How often readiness is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Why the controller ended.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// There is no way to the API server.
+    #[error("make a client for the API server: {0}")]
+    Client(Box<kube::Error>),
+    /// The endpoints could not be served.
+    #[error(transparent)]
+    Serve(telemetry::ServeError),
+}
+
+/// Runs everything until the shutdown.
+///
+/// # Errors
+/// If it cannot begin, or the endpoints cannot be served; everything later is tried again.
+pub async fn run(config: Config, shutdown: watch::Receiver<bool>) -> Result<(), Error> {
+    let clients = clients::connect(config.client_qps).await.map_err(|e| Error::Client(Box::new(e)))?;
+    let telemetry = Telemetry::new();
+    let endpoints = telemetry::serve(config.listen, telemetry.clone(), stopped(shutdown.clone()));
+    let endpoints = async { endpoints.await.map_err(Error::Serve) };
+    let loops = async {
+        loops(&config, &clients, &telemetry, &shutdown).await;
+        Ok(())
+    };
+    futures::try_join!(endpoints, loops).map(drop)
+}
+
+async fn loops(
+    config: &Config,
+    clients: &clients::Clients,
+    telemetry: &Telemetry,
+    shutdown: &watch::Receiver<bool>,
+) {
+    let cluster = cluster(&clients.request).await;
+    apply_profiles(config, &clients.request).await;
+    let namespaces = config.namespaces();
+    // Claims wake jobs by the watch on their Leases; for the rest every unfinished job has a timer.
+    let (fleet, wakes) = FleetHandle::new(FleetConfig {
+        namespace: config.namespace.clone(),
+        actor: format!("{:08x}", rand::random::<u32>()),
+        watch_namespaces: namespaces.clone(),
+    });
+    drop(wakes);
+    let scopes: Vec<Option<&str>> = if namespaces.is_empty() {
+        vec![None]
+    } else {
+        namespaces.iter().map(|name| Some(name.as_str())).collect()
+    };
+    let (controllers, stores): (Vec<_>, Vec<_>) = scopes
+        .into_iter()
+        .map(|scope| video_upscale::controller(&clients.watch, scope, &config.namespace))
+        .unzip();
+    let (profile_controller, profile_store) = profiles::controller(&clients.watch);
+    let reporter =
+        Reporter { controller: keys::MANAGED_BY.to_owned(), instance: Some(config.pod_name.clone()) };
+    let ctx = Arc::new(video_upscale::Context::new(video_upscale::Parts {
+        client: clients.request.clone(),
+        fleet: fleet.clone(),
+        recorder: Recorder::new(clients.request.clone(), reporter),
+        telemetry: telemetry.clone(),
+        release: config.release(),
+        cluster,
+        jobs: stores,
+        profiles: profile_store.clone(),
+    }));
+    let profile_ctx =
+        Arc::new(profiles::Context { client: clients.request.clone(), telemetry: telemetry.clone() });
+    let fleet_loop = fleet::run(
+        fleet.clone(),
+        fleet::Clients { watch: clients.watch.clone(), request: clients.request.clone() },
+        stopped(shutdown.clone()),
+    );
+    let job_loops = async {
+        // A job is planned only with claims, reports and profiles at hand: absence of any of them is a decision.
+        until_ready(&fleet, &profile_store).await;
+        telemetry.set_ready();
+        tracing::info!("ready");
+        let all = controllers
+            .into_iter()
+            .map(|controller| video_upscale::run(controller, ctx.clone(), stopped(shutdown.clone())));
+        join_all(all).await;
+    };
+    let profile_loop = profiles::run(profile_controller, profile_ctx, stopped(shutdown.clone()));
+    futures::join!(fleet_loop, job_loops, profile_loop);
+}
+
+/// Resolves at the shutdown.
+async fn stopped(mut shutdown: watch::Receiver<bool>) {
+    // An error means that the sender is gone, and with it the process.
+    let _gone = shutdown.wait_for(|stop| *stop).await;
+}
+
+async fn until_ready(fleet: &FleetHandle, profiles: &kube::runtime::reflector::Store<profiles::Guarded>) {
+    // An error means that the profile loop has ended, which it does only at the shutdown.
+    let _ended = profiles.wait_until_ready().await;
+    while !fleet.is_ready() {
+        pause(LOOK).await;
+    }
+}
+
+/// Identity of the cluster: UID of the namespace `kube-system`. Waits for an API server that answers.
+async fn cluster(client: &Client) -> String {
+    let api: Api<Namespace> = Api::all(client.clone());
+    loop {
+        match api.get("kube-system").await {
+            Ok(namespace) => return namespace.metadata.uid.unwrap_or_default(),
+            Err(kube::Error::Api(status)) if status.is_forbidden() => return String::new(),
+            Err(error) => tracing::warn!(%error, "waiting for the API server"),
+        }
+        pause(AGAIN).await;
+    }
+}
+
+/// Applies the chart's profiles. Waits for the custom resources to be served; a wrong file is only told.
+async fn apply_profiles(config: &Config, client: &Client) {
+    loop {
+        let errors = profiles::apply_folder(client, &config.profiles_dir).await;
+        for error in &errors {
+            tracing::warn!(%error, "profile not applied");
+        }
+        if !errors.iter().any(profiles::Error::is_passing) {
+            return;
+        }
+        pause(AGAIN).await;
+    }
+}
+
+async fn pause(length: Duration) {
+    #[expect(clippy::disallowed_methods, reason = "edge: a pause before a retry at the start")]
+    tokio::time::sleep(length).await;
+}

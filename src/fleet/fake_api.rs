@@ -1,6 +1,8 @@
 //! An API server in memory, for tests: objects by path with versions, uniqueness, preconditions, and answers that get
 //! lost on demand. It keeps a list of what it was asked.
 
+#![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 

@@ -1,5 +1,7 @@
 //! Builders of test objects: nodes as the API server has them, demands, jobs.
 
+#![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,6 +5,7 @@
 //! [`Survey`] of the fleet, in which candidates are sorted once and drop out for good when taken.
 
 mod ladder;
+mod nodes;
 #[cfg(test)]
 mod properties;
 mod queue;

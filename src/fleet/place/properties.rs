@@ -1,5 +1,7 @@
 //! Properties of placement over random fleets, and what a pass costs.
 
+#![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -14,12 +16,16 @@ use crate::fleet::demand::{Demand, Wanted};
 use crate::fleet::fixtures::*;
 use crate::fleet::index::Fleet;
 
+/// Total, free, foreign processes.
+type SomeCard = (u64, u64, u32);
+/// Namespace, parallelism, segments with their first step and whether only the largest will do, policy.
+type SomeJob = (u8, u32, Vec<(u32, bool)>, u8);
+
 #[derive(Clone, Debug)]
 struct World {
-    /// Total, free, foreign processes of each card, by node.
-    nodes: Vec<(u32, Vec<(u64, u64, u32)>)>,
-    /// Namespace, parallelism, segments with their first step and whether only the largest will do, policy.
-    jobs: Vec<(u8, u32, Vec<(u32, bool)>, u8)>,
+    /// Processors and cards of each node.
+    nodes: Vec<(u32, Vec<SomeCard>)>,
+    jobs: Vec<SomeJob>,
     /// Claims: card by number, job by number.
     claims: Vec<(usize, usize)>,
     later: i64,

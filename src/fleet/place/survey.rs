@@ -2,15 +2,15 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::rc::Rc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Taint, Toleration};
 
 use super::Floor;
-use crate::api::conditions::ScheduledReason;
+use super::nodes::node_cause;
 use crate::api::video_upscale::ForeignProcesses;
 use crate::fleet::demand::{Cause, Demand, PodRequests, Wait, Wanted};
-use crate::fleet::snapshot::{Card, Snapshot, Spot};
+use crate::fleet::snapshot::{Card, Snapshot};
 
 /// Most product names and stale nodes that a wait tells of.
 const MOST_TOLD: usize = 8;
@@ -26,6 +26,7 @@ pub(super) struct Surveys {
 
 impl Surveys {
     pub(super) fn of(snapshot: &Snapshot, now: Timestamp) -> Self {
+        let census = Rc::new(Census::of(snapshot));
         let mut all: Vec<Survey> = Vec::new();
         let mut firsts: Vec<&Demand> = Vec::new();
         let mut rough: BTreeMap<_, Vec<usize>> = BTreeMap::new();
@@ -40,7 +41,7 @@ impl Surveys {
                 None => {
                     alike.push(all.len());
                     firsts.push(demand);
-                    all.push(Survey::of(demand, snapshot, now));
+                    all.push(Survey::of(demand, snapshot, &census, now));
                     all.len().saturating_sub(1)
                 }
             };
@@ -87,15 +88,47 @@ fn sees_alike(a: &Demand, b: &Demand) -> bool {
         && a.steps == b.steps
 }
 
+/// The cards counted by what they are, whoever asks.
+#[derive(Debug)]
+struct Census {
+    /// Kinds of card: model, and what it can give when empty.
+    kinds: Vec<(usize, u64)>,
+    /// Kind of each card, as an index.
+    kind_of: Vec<usize>,
+    /// Cards by product name.
+    products: BTreeMap<String, u32>,
+}
+
+impl Census {
+    fn of(snapshot: &Snapshot) -> Self {
+        let mut known = BTreeMap::new();
+        let mut kinds = Vec::new();
+        let mut models = vec![0_u32; snapshot.models.len()];
+        let kind_of = snapshot.cards.iter().map(|card| {
+            if let Some(count) = models.get_mut(card.model) {
+                *count = count.saturating_add(1);
+            }
+            *known.entry((card.model, card.usable)).or_insert_with(|| {
+                kinds.push((card.model, card.usable));
+                kinds.len().saturating_sub(1)
+            })
+        });
+        let kind_of = kind_of.collect();
+        let told = snapshot.models.iter().zip(models).take(MOST_TOLD);
+        Self { kinds, kind_of, products: told.map(|(model, count)| (model.to_string(), count)).collect() }
+    }
+}
+
 /// The fleet as one kind of demand sees it.
 #[derive(Debug)]
 pub(super) struct Survey {
+    census: Rc<Census>,
     /// Cards that only memory can keep away, by node and index.
     open: Vec<usize>,
     /// How many are out, by cause.
     causes: BTreeMap<Cause, u32>,
-    /// Cards that would do, whoever uses them now: how many, by what they can give when empty, by model.
-    kinds: BTreeMap<(usize, u64), u32>,
+    /// Cards that would do, whoever uses them now: how many of each kind.
+    kinds: Vec<u32>,
     /// Need by rung and model, bytes.
     needs: Vec<Vec<u64>>,
     /// Needs without regard to the model, bytes.
@@ -112,7 +145,7 @@ pub(super) struct Survey {
 type Candidate = (u32, u64, usize);
 
 impl Survey {
-    fn of(demand: &Demand, snapshot: &Snapshot, now: Timestamp) -> Self {
+    fn of(demand: &Demand, snapshot: &Snapshot, census: &Rc<Census>, now: Timestamp) -> Self {
         let models: Vec<Option<Cause>> = snapshot
             .models
             .iter()
@@ -129,7 +162,8 @@ impl Survey {
         let mut survey = Self {
             open: Vec::new(),
             causes: BTreeMap::new(),
-            kinds: BTreeMap::new(),
+            kinds: vec![0; census.kinds.len()],
+            census: Rc::clone(census),
             needs: demand
                 .steps
                 .iter()
@@ -155,8 +189,10 @@ impl Survey {
             ];
             let cause = causes.into_iter().flatten().min();
             if cause.is_none_or(|cause| cause >= Cause::Ours) {
-                let count = survey.kinds.entry((card.model, card.usable)).or_default();
-                *count = count.saturating_add(1);
+                let kind = census.kind_of.get(index).and_then(|kind| survey.kinds.get_mut(*kind));
+                if let Some(count) = kind {
+                    *count = count.saturating_add(1);
+                }
             }
             let Some(cause) = cause else {
                 survey.open.push(index);
@@ -171,15 +207,21 @@ impl Survey {
         survey
     }
 
+    /// The kinds of card that would do, each with how many there are.
+    fn counted(&self) -> impl Iterator<Item = (usize, u64, u32)> {
+        let kinds = self.census.kinds.iter().zip(&self.kinds);
+        kinds.filter(|(_, count)| **count > 0).map(|((model, usable), count)| (*model, *usable, *count))
+    }
+
     /// GPUs that would do, whoever uses them now.
     pub(super) fn matching(&self) -> u32 {
-        self.kinds.values().fold(0, |sum, count| sum.saturating_add(*count))
+        self.counted().fold(0, |sum, (_, _, count)| sum.saturating_add(count))
     }
 
     /// How many of them have the memory for a rung when they are empty.
     pub(super) fn empty_fits(&self, rung: usize) -> u32 {
-        let fitting = self.kinds.iter().filter(|((model, usable), _)| self.could_hold(rung, *model, *usable));
-        fitting.fold(0, |sum, (_, count)| sum.saturating_add(*count))
+        let fitting = self.counted().filter(|(model, usable, _)| self.could_hold(rung, *model, *usable));
+        fitting.fold(0, |sum, (_, _, count)| sum.saturating_add(count))
     }
 
     /// Whether an open card has the memory for a rung at this moment.
@@ -220,7 +262,7 @@ impl Survey {
         floor: &Floor,
     ) -> Option<usize> {
         let largest =
-            if wanted.largest_only { self.kinds.keys().map(|(_, usable)| *usable).max() } else { None };
+            if wanted.largest_only { self.counted().map(|(_, usable, _)| usable).max() } else { None };
         let mut candidates = match self.candidates.remove(&rung) {
             Some(candidates) => candidates,
             None => self.sorted(rung, snapshot),
@@ -273,7 +315,7 @@ impl Survey {
                 .unwrap_or(0),
             headroom_bytes: self.headroom,
             best: None,
-            products: BTreeMap::new(),
+            products: self.census.products.clone(),
             stale_nodes: self.stale_nodes.clone(),
         };
         let mut best: Option<(u64, Reverse<usize>)> = None;
@@ -291,14 +333,6 @@ impl Survey {
             let spot = snapshot.spots.get(card.spot)?;
             Some((spot.facts.name.clone(), card.index, card.available))
         });
-        let mut counts: Vec<u32> = vec![0; snapshot.models.len()];
-        for card in &snapshot.cards {
-            if let Some(count) = counts.get_mut(card.model) {
-                *count = count.saturating_add(1);
-            }
-        }
-        let told = snapshot.models.iter().zip(counts).take(MOST_TOLD);
-        wait.products = told.map(|(model, count)| (model.to_string(), count)).collect();
         self.waits.insert(rung, wait.clone());
         wait
     }
@@ -341,37 +375,4 @@ fn avoided(wanted: &Wanted, card: &Card, snapshot: &Snapshot) -> bool {
 
 fn cools(demand: &Demand, card: &Card, now: Timestamp) -> bool {
     demand.cooling_gpus.iter().any(|(gpu, until)| *until > now && gpu.eq_ignore_ascii_case(&card.uuid))
-}
-
-/// Why no GPU of a node is given, if so: the first cause.
-fn node_cause(demand: &Demand, spot: &Spot, now: Timestamp) -> Option<Cause> {
-    let facts = &spot.facts;
-    let cooling = demand.cooling_nodes.get(&facts.name).filter(|(until, _)| *until > now);
-    let cooling = cooling.map(|(_, reason)| match reason {
-        ScheduledReason::ImagePull => Cause::ImagePull,
-        ScheduledReason::NodeFull => Cause::NodeFull,
-        ScheduledReason::VolumeNotHere => Cause::VolumeNotHere,
-        ScheduledReason::NodeUnschedulable => Cause::NodeUnschedulable,
-        _ => Cause::CoolingDown,
-    });
-    let repelled = facts.taints.iter().any(|taint| !demand.tolerations.iter().any(|t| tolerates(t, taint)));
-    let elsewhere = demand.nodes.as_ref().is_some_and(|nodes| !nodes.contains(&facts.name));
-    let tests = [
-        (!demand.gpu.admits_node(&facts.labels), Cause::NotMatching),
-        (repelled, Cause::NodeUnschedulable),
-        (elsewhere, Cause::VolumeNotHere),
-        (!spot.room.holds(demand.requests), Cause::NodeFull),
-    ];
-    let tests = tests.into_iter().filter(|(applies, _)| *applies).map(|(_, cause)| cause);
-    tests.chain(cooling).min()
-}
-
-/// The scheduler's rule.
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let effect = toleration.effect.as_deref().unwrap_or_default();
-    let key = toleration.key.as_deref().unwrap_or_default();
-    let exists = toleration.operator.as_deref() == Some("Exists");
-    let value = toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
-    (effect.is_empty() || effect == taint.effect)
-        && if key.is_empty() { exists } else { key == taint.key && (exists || value) }
 }

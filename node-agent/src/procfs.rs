@@ -1,0 +1,210 @@
+//! What the kernel says of a process: start time, state, cgroup. A process id alone is no identity, as ids are used
+//! again; with the start time it is one.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::PathBuf;
+
+use video_upscale::api::report::{Attribution, Kind};
+
+use crate::attribution::{self, MAX_CGROUP, Owner, Reader};
+
+/// Inode of the initial PID namespace (`PROC_PID_INIT_INO` in the kernel's `proc_ns.h`).
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+/// Inode of the initial cgroup namespace (`PROC_CGROUP_INIT_INO`).
+const INITIAL_CGROUP_NAMESPACE: &str = "cgroup:[4026531835]";
+/// The MPS server and its control daemon: their names, cut to the kernel's 15 characters.
+const MPS_COMM: &str = "nvidia-cuda-mps";
+
+/// State of a process, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunState {
+    /// Any state that is neither of the others.
+    Alive,
+    /// Dead, but not collected: its memory may still be held.
+    Zombie,
+    /// In a call that cannot be interrupted.
+    Uninterruptible,
+}
+
+/// One reading of `/proc/PID/stat`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Start time in clock ticks since boot; with the process id, its identity.
+    pub started: u64,
+    /// Its state.
+    pub state: RunState,
+    /// Whether it is the MPS server or its control daemon.
+    pub mps: bool,
+}
+
+impl Stat {
+    /// Reads the row. The name stands in brackets and may itself hold brackets and spaces, so the last one counts.
+    pub fn parse(row: &str) -> Option<Self> {
+        let (head, tail) = row.rsplit_once(')')?;
+        let (_, comm) = head.split_once('(')?;
+        let mut fields = tail.split_ascii_whitespace();
+        let state = match fields.next()? {
+            "Z" | "X" => RunState::Zombie,
+            "D" => RunState::Uninterruptible,
+            _ => RunState::Alive,
+        };
+        // The state is field 3 of the row, the start time field 22.
+        let started = fields.nth(18)?.parse().ok()?;
+        Some(Self { started, state, mps: comm.starts_with(MPS_COMM) })
+    }
+}
+
+/// A mounted proc file system and the place from which it is read.
+#[derive(Clone, Debug)]
+pub struct Proc {
+    root: PathBuf,
+    reader: Reader,
+    /// How far process lists can be believed from here.
+    pub attribution: Attribution,
+    /// Whether processes of other users can be seen at all (`hidepid`).
+    pub sees_others: bool,
+}
+
+impl Proc {
+    /// Looks around once. The agent's pod UID is needed to name processes of its own pod.
+    pub fn open(root: impl Into<PathBuf>, pod_uid: Option<String>) -> Self {
+        let root = root.into();
+        let link = |name: &str| fs::read_link(root.join("self/ns").join(name)).unwrap_or_default();
+        let initial = link("pid").as_os_str() == INITIAL_PID_NAMESPACE;
+        let private = link("cgroup").as_os_str() != INITIAL_CGROUP_NAMESPACE;
+        let own = read_bounded(root.join("self/cgroup")).unwrap_or_default();
+        let path = own.lines().find_map(|row| row.strip_prefix("0::")).unwrap_or("/").to_owned();
+        let sees_others = root.join("1/stat").exists();
+        let attribution = if initial { Attribution::Full } else { Attribution::Namespace };
+        Self { root, reader: Reader { private, path, pod_uid }, attribution, sees_others }
+    }
+
+    /// Whether the agent shares the machine's own process ids.
+    pub fn is_initial(&self) -> bool {
+        self.attribution == Attribution::Full
+    }
+
+    /// The process as it is now; `None` if there is none.
+    pub fn stat(&self, pid: u32) -> Option<Stat> {
+        Stat::parse(&read_bounded(self.root.join(pid.to_string()).join("stat"))?)
+    }
+
+    /// Whose it is; asked once per process.
+    pub fn owner(&self, pid: u32) -> Owner {
+        match read_bounded(self.root.join(pid.to_string()).join("cgroup")) {
+            Some(cgroup) => attribution::owner(&cgroup, &self.reader),
+            None => Owner::of(Kind::Unknown),
+        }
+    }
+
+    /// Version of the kernel module that is loaded now; `None` where the file is hidden.
+    pub fn driver_version(&self) -> Option<String> {
+        let text = read_bounded(self.root.join("driver/nvidia/version"))?;
+        let module = text.lines().find(|line| line.starts_with("NVRM version:"))?;
+        let is_version = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
+        module.split_ascii_whitespace().find(is_version).map(str::to_owned)
+    }
+}
+
+fn read_bounded(path: PathBuf) -> Option<String> {
+    let limit = u64::try_from(MAX_CGROUP).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(limit).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// A proc file system made of files, as seen from the host's namespaces.
+    pub struct FakeProc {
+        folder: tempfile::TempDir,
+    }
+
+    impl FakeProc {
+        pub fn new() -> Self {
+            Self { folder: tempfile::tempdir().unwrap() }
+        }
+
+        pub fn proc(&self) -> Proc {
+            Proc {
+                root: self.folder.path().to_owned(),
+                reader: Reader { private: false, path: "/".to_owned(), pod_uid: None },
+                attribution: Attribution::Full,
+                sees_others: self.folder.path().join("1/stat").exists(),
+            }
+        }
+
+        pub fn host(&self, pid: u32, started: u64) {
+            self.write(pid, started, 'S', "0::/system.slice/x.service");
+        }
+
+        pub fn zombie(&self, pid: u32, started: u64) {
+            self.write(pid, started, 'Z', "0::/system.slice/x.service");
+        }
+
+        pub fn pod(&self, pid: u32, started: u64, uid: &str) {
+            self.write(pid, started, 'S', &format!("0::/kubepods/pod{uid}/{}", "ab".repeat(32)));
+        }
+
+        pub fn end(&self, pid: u32) {
+            fs::remove_dir_all(self.folder.path().join(pid.to_string())).unwrap();
+        }
+
+        pub fn driver(&self, version: &str) {
+            let folder = self.folder.path().join("driver/nvidia");
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("version"), format!("NVRM version: NVIDIA Module  {version}  Release\n"))
+                .unwrap();
+        }
+
+        fn write(&self, pid: u32, started: u64, state: char, cgroup: &str) {
+            let folder = self.folder.path().join(pid.to_string());
+            fs::create_dir_all(&folder).unwrap();
+            let stat = format!("{pid} (x) {state} 1 1 1 0 -1 0 1 0 0 0 3 4 0 0 20 0 9 0 {started} 1 2 3");
+            fs::write(folder.join("stat"), stat).unwrap();
+            fs::write(folder.join("cgroup"), cgroup).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_name_full_of_brackets_does_not_shift_the_fields() {
+        let row = "4121 (a) R (b) 7) D 1 4121 4121 0 -1 4194560 1 0 0 0 3 4 0 0 20 0 9 0 880123 1 2 3";
+        assert_eq!(
+            Stat::parse(row),
+            Some(Stat { started: 880_123, state: RunState::Uninterruptible, mps: false })
+        );
+    }
+
+    #[test]
+    fn rows_that_are_cut_or_empty_are_no_process() {
+        for row in ["", "1", "1 (x", "1 (x) S", "1 (x) S 1 2 3"] {
+            assert_eq!(Stat::parse(row), None, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn the_mps_server_is_known_by_the_name_that_the_kernel_cuts() {
+        let row = "7 (nvidia-cuda-mps) S 1 4121 4121 0 -1 4194560 1 0 0 0 3 4 0 0 20 0 9 0 5 1 2 3";
+        assert!(Stat::parse(row).unwrap().mps);
+    }
+
+    #[test]
+    fn this_process_is_found_and_no_process_is_none() {
+        let proc = Proc::open("/proc", None);
+        let own = proc.stat(std::process::id()).unwrap();
+        assert_eq!(Some(own.started), proc.stat(std::process::id()).map(|again| again.started));
+        assert_eq!(proc.stat(u32::MAX), None);
+    }
+
+    #[test]
+    fn the_loaded_module_tells_its_version() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("driver/nvidia")).unwrap();
+        let text = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\nGCC version: 12.2\n";
+        fs::write(folder.path().join("driver/nvidia/version"), text).unwrap();
+        assert_eq!(Proc::open(folder.path(), None).driver_version().as_deref(), Some("580.95.05"));
+    }
+}

@@ -1,0 +1,221 @@
+//! Carries out what the policy decides, and keeps off a Node that another release's live agent reports.
+
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+use video_upscale::api::report::{Heartbeat, Report, State, digest};
+
+use super::node::{Annotations, NodeAnnotations, PublishError, Refusal};
+use super::policy::{Cause, Decision, Policy, Timing};
+use crate::clock::{Clock, Now};
+use crate::metrics::Published;
+use crate::report::fit;
+
+/// A heartbeat this many periods old is dead: the limit from which readers do not count the GPUs either.
+const DEAD_AFTER_PERIODS: i64 = 4;
+
+/// How the publishing stands, for readiness.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing has been written yet.
+    #[default]
+    Starting,
+    /// The last write succeeded.
+    Published,
+    /// Another release's agent lives on this node.
+    Occupied {
+        /// Namespace of that release.
+        by: String,
+    },
+    /// The last write failed.
+    Failing {
+        /// Why.
+        message: String,
+    },
+}
+
+/// Publishes one node's report.
+pub struct Publisher {
+    node: NodeAnnotations,
+    policy: Policy,
+    clock: Clock,
+    metrics: Published,
+    standing: Standing,
+    /// Number, text digest and time of the report that the server is known to hold.
+    written: Option<Written>,
+    seq: u64,
+    smallest: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Written {
+    seq: u64,
+    sha: String,
+    heartbeat: String,
+}
+
+impl Publisher {
+    /// A publisher that has written nothing yet.
+    pub fn new(node: NodeAnnotations, timing: Timing, clock: Clock, metrics: Published) -> Self {
+        Self {
+            node,
+            policy: Policy::new(timing, clock.now().up, rand::random()),
+            clock,
+            metrics,
+            standing: Standing::default(),
+            written: None,
+            seq: 0,
+            smallest: false,
+        }
+    }
+
+    /// How it stands.
+    pub const fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// What the server is known to hold, before it was shrunk.
+    pub const fn published(&self) -> Option<&Report> {
+        self.policy.published()
+    }
+
+    /// Writes `current` if it is time to. Returns when to be called again at the latest.
+    pub async fn offer(&mut self, current: &Report) -> Duration {
+        let now = self.clock.now();
+        match self.policy.decide(current, now.up) {
+            Decision::Wait { until, hold } => {
+                if let Some(hold) = hold {
+                    self.metrics.held(hold);
+                }
+                until
+            }
+            Decision::Write { cause, with_report } => {
+                self.write(current, cause, with_report).await;
+                self.clock.now().up
+            }
+        }
+    }
+
+    /// The last words before the end: the report if the state is news, and in any case a heartbeat that says it.
+    pub async fn farewell(&mut self, current: &Report, limit: Duration) {
+        if matches!(self.standing, Standing::Occupied { .. }) {
+            return;
+        }
+        // A stopped agent's last report stays as it was: a rolling update must move nothing.
+        let with_report = current.state != State::Stopped || self.written.is_none();
+        if tokio::time::timeout(limit, self.write(current, Cause::Final, with_report)).await.is_err() {
+            warn!("the last report could not be written in time");
+        }
+    }
+
+    async fn write(&mut self, current: &Report, cause: Cause, with_report: bool) {
+        let outcome = self.try_write(current, cause, with_report).await;
+        let now = self.clock.now();
+        match outcome {
+            Ok(Outcome::Written(report)) => {
+                if self.standing != Standing::Published {
+                    info!("the node's report is published");
+                }
+                self.standing = Standing::Published;
+                self.metrics.succeeded(cause, now);
+                self.policy.confirmed(report, now.up, rand::random());
+            }
+            Ok(Outcome::Occupied(by)) => {
+                let occupied = Standing::Occupied { by };
+                if self.standing != occupied {
+                    warn!(standing = ?occupied, "another release's agent reports this node; not writing");
+                }
+                self.standing = occupied;
+                self.policy.hopeless(now.up);
+            }
+            Err(Failure::Print(error)) => {
+                self.standing = Standing::Failing { message: format!("print the report: {error}") };
+                self.policy.hopeless(now.up);
+            }
+            Err(Failure::Call(error)) => self.refused(&error, cause, now),
+        }
+    }
+
+    fn refused(&mut self, error: &PublishError, cause: Cause, now: Now) {
+        warn!(%error, "the report could not be written");
+        self.metrics.failed(cause, error.result());
+        self.standing = Standing::Failing { message: error.to_string() };
+        match error.refusal() {
+            Refusal::Hopeless => self.policy.hopeless(now.up),
+            Refusal::TooLarge if self.smallest => self.policy.hopeless(now.up),
+            Refusal::TooLarge => {
+                self.smallest = true;
+                self.policy.failed(None, now.up, rand::random());
+            }
+            Refusal::Again(after) => self.policy.failed(after, now.up, rand::random()),
+        }
+    }
+
+    async fn try_write(
+        &mut self,
+        current: &Report,
+        cause: Cause,
+        with_report: bool,
+    ) -> Result<Outcome, Failure> {
+        let standing = self.node.read().await.map_err(Failure::Call)?;
+        if let Some(by) = occupant(&standing, current, self.clock.now()) {
+            return Ok(Outcome::Occupied(by));
+        }
+        let intact = self.written.as_ref().is_some_and(|written| {
+            standing.heartbeat.as_deref() == Some(&written.heartbeat)
+                && standing.report.as_deref().map(digest).as_ref() == Some(&written.sha)
+        });
+        self.policy.attempt(current, cause, self.clock.now().up);
+        match self.written.clone().filter(|_| intact && !with_report) {
+            Some(written) => {
+                let heartbeat = heartbeat(current, written.seq, written.sha.clone()).to_string();
+                self.node.write(None, &heartbeat).await.map_err(Failure::Call)?;
+                self.written = Some(Written { heartbeat, ..written });
+                Ok(Outcome::Written(None))
+            }
+            None => self.write_report(current).await,
+        }
+    }
+
+    async fn write_report(&mut self, current: &Report) -> Result<Outcome, Failure> {
+        self.seq = self.seq.saturating_add(1);
+        let numbered = Report { seq: self.seq, ..current.clone() };
+        let (_, text) = fit(&numbered, self.smallest).map_err(Failure::Print)?;
+        let sha = digest(&text);
+        let heartbeat = heartbeat(current, self.seq, sha.clone()).to_string();
+        debug!(bytes = text.len(), seq = self.seq, "writing the report");
+        self.node.write(Some(&text), &heartbeat).await.map_err(Failure::Call)?;
+        self.metrics.size(text.len());
+        self.written = Some(Written { seq: self.seq, sha, heartbeat });
+        Ok(Outcome::Written(Some(current.clone())))
+    }
+}
+
+enum Outcome {
+    /// Confirmed; with the report if it went along.
+    Written(Option<Report>),
+    /// Not written, as this release's agent lives.
+    Occupied(String),
+}
+
+enum Failure {
+    Call(PublishError),
+    Print(serde_json::Error),
+}
+
+fn heartbeat(current: &Report, seq: u64, sha: String) -> Heartbeat {
+    Heartbeat { seq, inst: current.inst.clone(), at: current.at, state: current.state, sha }
+}
+
+/// Namespace of another release whose agent lives on this node. Unreadable annotations have no owner.
+fn occupant(standing: &Annotations, own: &Report, now: Now) -> Option<String> {
+    let report = Report::parse(standing.report.as_deref()?).ok()?;
+    let heartbeat: Heartbeat = standing.heartbeat.as_deref()?.parse().ok()?;
+    let dead_after = i64::from(report.hb).saturating_mul(DEAD_AFTER_PERIODS);
+    let age = now.wall.as_second().saturating_sub(heartbeat.at.as_second());
+    let alive = heartbeat.state != State::Stopped && age.saturating_abs() < dead_after;
+    (alive && report.ns != own.ns).then_some(report.ns)
+}
+
+#[cfg(test)]
+mod tests;

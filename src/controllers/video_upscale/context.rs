@@ -1,0 +1,201 @@
+//! What every pass shares: the client, the fleet, stores of jobs and profiles, and the memory of jobs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use kube::core::DeserializeGuard;
+use kube::runtime::events::Recorder;
+use kube::runtime::reflector::Store;
+use kube::{Client, ResourceExt};
+
+use super::memory::Memory;
+use super::plan::{Lesson, Offer, Volumes};
+use super::pods::Release;
+use crate::api::profile::{UpscaleProfile, UpscaleProfileSpec};
+use crate::api::video_upscale::VideoUpscale;
+use crate::controllers::attempts::Attempts;
+use crate::controllers::profiles;
+use crate::fleet::claim::JobKey;
+use crate::fleet::demand::GpuRequirements;
+use crate::fleet::{Claims, FleetHandle};
+use crate::telemetry::Telemetry;
+
+/// Jobs remembered at most; the oldest answer is then asked for again.
+const MOST_JOBS: usize = 10_000;
+
+/// What every pass shares.
+pub struct Context {
+    /// Client for requests: no retries of its own, a deadline on each.
+    pub client: Client,
+    /// The fleet loop.
+    pub fleet: FleetHandle,
+    /// Writes claims.
+    pub claims: Claims,
+    /// Tells events.
+    pub recorder: Recorder,
+    /// Metrics and probes.
+    pub telemetry: Telemetry,
+    /// What the release says of its pods.
+    pub release: Release,
+    /// Identity of the cluster: UID of the namespace `kube-system`.
+    pub cluster: String,
+    /// Failures in a row.
+    pub attempts: Attempts,
+    stores: Vec<Store<DeserializeGuard<VideoUpscale>>>,
+    profiles: Store<DeserializeGuard<UpscaleProfile>>,
+    remembered: Mutex<HashMap<String, Remembered>>,
+}
+
+/// What the process knows of a job beside the API server; all of it can be asked for again.
+#[derive(Clone, Debug)]
+struct Remembered {
+    key: JobKey,
+    memory: Memory,
+    known: Option<Known>,
+    frozen: Option<UpscaleProfileSpec>,
+}
+
+/// Answers about a job's surroundings that are believed for a while.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Its claims of volumes.
+    pub volumes: Volumes,
+    /// The release of its namespace, if not ours.
+    pub other_release: Option<String>,
+    /// Until when it is believed.
+    pub until: Option<Timestamp>,
+}
+
+/// What a context is made of.
+pub struct Parts {
+    /// As [`Context::client`].
+    pub client: Client,
+    /// As [`Context::fleet`].
+    pub fleet: FleetHandle,
+    /// As [`Context::recorder`].
+    pub recorder: Recorder,
+    /// As [`Context::telemetry`].
+    pub telemetry: Telemetry,
+    /// As [`Context::release`].
+    pub release: Release,
+    /// As [`Context::cluster`].
+    pub cluster: String,
+    /// Jobs as watched, one store per namespace served.
+    pub jobs: Vec<Store<DeserializeGuard<VideoUpscale>>>,
+    /// Profiles as watched.
+    pub profiles: Store<DeserializeGuard<UpscaleProfile>>,
+}
+
+impl Context {
+    /// Puts a context together.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { client, fleet, recorder, telemetry, release, cluster, jobs, profiles } = parts;
+        Self {
+            claims: fleet.claims(&client),
+            client,
+            fleet,
+            recorder,
+            telemetry,
+            release,
+            cluster,
+            attempts: Attempts::default(),
+            stores: jobs,
+            profiles,
+            remembered: Mutex::default(),
+        }
+    }
+
+    /// The jobs as watched; for hints only.
+    pub fn jobs(&self) -> Vec<VideoUpscale> {
+        let all = self.stores.iter().flat_map(Store::state);
+        all.filter_map(|guard| guard.0.as_ref().ok().cloned()).collect()
+    }
+
+    /// The profiles as watched, by name.
+    pub fn all_profiles(&self) -> BTreeMap<String, UpscaleProfile> {
+        let all = self.profiles.state();
+        all.iter()
+            .filter_map(|guard| guard.0.as_ref().ok())
+            .map(|profile| (profile.name_any(), profile.clone()))
+            .collect()
+    }
+
+    /// One profile as watched.
+    pub fn profile(&self, name: &str) -> Option<UpscaleProfile> {
+        let found = self.profiles.find(|guard| guard.name_any() == name)?;
+        found.0.as_ref().ok().cloned()
+    }
+
+    /// What the fleet could offer.
+    pub fn offer(&self, gpu: &GpuRequirements, now: Timestamp) -> Offer {
+        let matching = self.fleet.matching_gpus(gpu, now);
+        Offer {
+            gpus: matching.gpus,
+            largest_gpu: matching.largest_bytes,
+            host_budget_bytes: self.fleet.host_budget(gpu, now),
+        }
+    }
+
+    /// The memory of a job.
+    pub fn memory_of(&self, key: &JobKey) -> Memory {
+        self.with(key, |remembered| remembered.memory.clone())
+    }
+
+    /// Keeps the memory of a job.
+    pub fn remember(&self, key: &JobKey, memory: Memory) {
+        self.with(key, |remembered| remembered.memory = memory);
+    }
+
+    /// What is known of a job's surroundings, if it is still believed.
+    pub fn known(&self, key: &JobKey, now: Timestamp) -> Option<Known> {
+        let known = self.with(key, |remembered| remembered.known.clone())?;
+        known.until.is_some_and(|until| until > now).then_some(known)
+    }
+
+    /// Keeps what is known of a job's surroundings.
+    pub fn keep_known(&self, key: &JobKey, known: Known) {
+        self.with(key, |remembered| remembered.known = Some(known));
+    }
+
+    /// The profile as a job began with it, if it was read before; it never changes.
+    pub fn frozen(&self, key: &JobKey) -> Option<UpscaleProfileSpec> {
+        self.with(key, |remembered| remembered.frozen.clone())
+    }
+
+    /// Keeps the profile as a job began with it.
+    pub fn keep_frozen(&self, key: &JobKey, spec: UpscaleProfileSpec) {
+        self.with(key, |remembered| remembered.frozen = Some(spec));
+    }
+
+    /// Forgets a job that is gone: its memory, failures and demand.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        let mut all = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = |key: &JobKey| key.namespace == namespace && key.name == name;
+        let keys: Vec<JobKey> = all.values().map(|r| r.key.clone()).filter(gone).collect();
+        for key in keys {
+            all.remove(&key.uid);
+            self.attempts.succeeded(&key.uid);
+            self.fleet.drop_demand(&key);
+        }
+    }
+
+    /// Takes over what was learnt; a failure is only logged, as it will be learnt again.
+    pub async fn learn(&self, profile: &str, lessons: Vec<Lesson>, now: Timestamp) {
+        if let Err(error) = profiles::learn(&self.client, profile, &lessons, now).await {
+            tracing::warn!(profile, %error, "lesson not kept");
+        }
+    }
+
+    fn with<T>(&self, key: &JobKey, change: impl FnOnce(&mut Remembered) -> T) -> T {
+        let mut all = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MOST_JOBS && !all.contains_key(&key.uid) {
+            all.clear();
+        }
+        let fresh = || Remembered { key: key.clone(), memory: Memory::default(), known: None, frozen: None };
+        change(all.entry(key.uid.clone()).or_insert_with(fresh))
+    }
+}
+
+/// A context as reconcilers get it.
+pub type Shared = Arc<Context>;

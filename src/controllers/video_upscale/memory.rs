@@ -1,0 +1,169 @@
+//! What the controller remembers of a job between passes: how long things have been so, what cools down, what was
+//! said last. All of it may be lost at any instant: then something is tried a little early, or said once more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::api::conditions::ScheduledReason;
+use crate::fleet::demand::Cause;
+
+/// First time that a card or node cools down.
+const FIRST_COOL_DOWN: Duration = Duration::from_secs(60);
+/// Longest time that it cools down.
+const LONGEST_COOL_DOWN: Duration = Duration::from_secs(600);
+/// Cards, nodes and segments remembered at most, each.
+const MOST: usize = 4096;
+
+/// Memory of one job.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// Cards that cool down.
+    pub gpus: BTreeMap<String, CoolDown>,
+    /// Nodes that cool down, and with which reason for the wait.
+    pub nodes: BTreeMap<String, (CoolDown, ScheduledReason)>,
+    /// Nodes that showed other GPUs than they were told.
+    pub bad_nodes: BTreeSet<String>,
+    /// GPU models that cannot run the engine.
+    pub models: BTreeSet<String>,
+    /// Per segment: what its next attempt should avoid, and when it may be.
+    pub segments: BTreeMap<u32, Aversion>,
+    /// When a pod's end was first seen, by pod UID.
+    pub ends: BTreeMap<String, Timestamp>,
+    /// Attempts, by segment and number, whose pods were seen or made and not judged yet; with the UID once known.
+    pub made: BTreeMap<(u32, u32), Option<String>>,
+    /// A create that was refused: when to try again, and what the API server said.
+    pub refused: Option<(Timestamp, String)>,
+    /// A full volume: when to try again, and what was said.
+    pub full: Option<(Timestamp, String)>,
+    /// When status was last written.
+    pub written: Option<Timestamp>,
+    /// The wait as it was last told.
+    pub told_wait: Option<ToldWait>,
+    /// When the estimate was last moved.
+    pub estimated: Option<Timestamp>,
+    /// When the job was first seen by this process.
+    pub first_seen: Option<Timestamp>,
+}
+
+/// A card or node that is left alone for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CoolDown {
+    /// Until when.
+    pub until: Timestamp,
+    /// How long the present one is.
+    pub length: Duration,
+}
+
+/// What the next attempt of a segment should not get again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Aversion {
+    /// GPUs.
+    pub gpus: BTreeSet<String>,
+    /// Nodes.
+    pub nodes: BTreeSet<String>,
+    /// Not before.
+    pub not_before: Option<Timestamp>,
+}
+
+/// A wait as it was last told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToldWait {
+    /// GPUs by cause.
+    pub causes: BTreeMap<Cause, u32>,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Memory {
+    /// Lets a card cool down: 60 s, twice as long each time, at most 10 min.
+    pub fn cool_gpu(&mut self, gpu: &str, now: Timestamp) {
+        let before = self.gpus.get(gpu).copied();
+        insert(&mut self.gpus, gpu.to_owned(), longer(before, now));
+    }
+
+    /// Lets a node cool down.
+    pub fn cool_node(&mut self, node: &str, reason: ScheduledReason, now: Timestamp) {
+        let before = self.nodes.get(node).map(|(cool_down, _)| *cool_down);
+        insert(&mut self.nodes, node.to_owned(), (longer(before, now), reason));
+    }
+
+    /// When that pod's end was first seen; now, if it was not before.
+    pub fn end_of(&mut self, uid: &str, now: Timestamp) -> Timestamp {
+        if self.ends.len() >= MOST && !self.ends.contains_key(uid) {
+            self.ends.clear();
+        }
+        *self.ends.entry(uid.to_owned()).or_insert(now)
+    }
+
+    /// Aversions of a segment, to be added to.
+    pub fn segment(&mut self, segment: u32) -> &mut Aversion {
+        if self.segments.len() >= MOST && !self.segments.contains_key(&segment) {
+            self.segments.clear();
+        }
+        self.segments.entry(segment).or_default()
+    }
+
+    /// Notes that an attempt's pod exists.
+    pub fn note_made(&mut self, segment: u32, attempt: u32, uid: Option<&str>) {
+        insert(&mut self.made, (segment, attempt), uid.map(str::to_owned));
+    }
+
+    /// Forgets what concerns a finished segment.
+    pub fn forget_segment(&mut self, segment: u32) {
+        self.segments.remove(&segment);
+    }
+}
+
+/// `now` plus a duration; the end of time on overflow.
+pub fn after(now: Timestamp, duration: Duration) -> Timestamp {
+    now.checked_add(duration).unwrap_or(Timestamp::MAX)
+}
+
+/// How long ago; zero for the future.
+pub fn since(then: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(then)).unwrap_or_default()
+}
+
+fn insert<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: V) {
+    if map.len() >= MOST && !map.contains_key(&key) {
+        map.clear();
+    }
+    map.insert(key, value);
+}
+
+fn longer(before: Option<CoolDown>, now: Timestamp) -> CoolDown {
+    // Somebody who behaved for as long as the longest cool-down begins afresh.
+    let before = before.filter(|before| since(before.until, now) < LONGEST_COOL_DOWN);
+    let length = before.map_or(FIRST_COOL_DOWN, |b| b.length.saturating_mul(2).min(LONGEST_COOL_DOWN));
+    CoolDown { until: after(now, length), length }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cooling_down_doubles_to_ten_minutes_and_is_forgiven() {
+        let mut memory = Memory::default();
+        let mut now = Timestamp::from_second(1_000).unwrap();
+        for seconds in [60, 120, 240, 480, 600, 600] {
+            memory.cool_gpu("GPU-a", now);
+            let cool_down = memory.gpus["GPU-a"];
+            assert_eq!(cool_down.length.as_secs(), seconds);
+            assert_eq!(cool_down.until, after(now, cool_down.length));
+            now = cool_down.until;
+        }
+        memory.cool_gpu("GPU-a", after(now, LONGEST_COOL_DOWN));
+        assert_eq!(memory.gpus["GPU-a"].length, FIRST_COOL_DOWN);
+    }
+
+    #[test]
+    fn the_first_sight_of_an_end_stays() {
+        let mut memory = Memory::default();
+        let first = Timestamp::from_second(5).unwrap();
+        assert_eq!(memory.end_of("p", first), first);
+        assert_eq!(memory.end_of("p", after(first, Duration::from_secs(9))), first);
+    }
+}

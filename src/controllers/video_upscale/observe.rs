@@ -1,0 +1,244 @@
+//! Gathers everything that a plan is made from. Own pods are listed live and *then* the object is read: whatever an
+//! attempt recorded before its pod vanished is in the status that comes with the absence.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::ListParams;
+use kube::core::DeserializeGuard;
+use kube::{Api, ResourceExt};
+
+use super::error::Error;
+use super::job::{Identity, Job};
+use super::memory::after;
+use super::plan::{Observed, Profile, Volumes};
+use super::seen::SeenPod;
+use super::verdict::GpuView;
+use super::{Context, Known, volumes};
+use crate::api::conditions::ConditionType;
+use crate::api::keys;
+use crate::api::profile::{UpscaleProfile, UpscaleProfileSpec, UpscaleProfileStatus};
+use crate::api::report::State;
+use crate::api::video_upscale::VideoUpscale;
+use crate::fleet::claim::JobKey;
+
+/// How long an answer about volumes and namespace is believed.
+const BELIEVED: std::time::Duration = std::time::Duration::from_secs(10);
+/// The same while a claim is missing: whoever mends it wants to see the job go on.
+const BELIEVED_MISSING: std::time::Duration = std::time::Duration::from_secs(2);
+/// Living jobs that the probe is told of at most; it sweeps nothing if there are more.
+const MOST_LIVE_JOBS: usize = 2000;
+
+/// Observes one job. `None` if it is gone, or another one of that name has come.
+///
+/// # Errors
+/// If the API server does not answer, or the object cannot be read.
+pub async fn observe(seen: &JobKey, ctx: &Context, now: Timestamp) -> Result<Option<Observed>, Error> {
+    let name = || format!("{}/{}", seen.namespace, seen.name);
+    let listed = list_pods(seen, ctx).await?;
+    let api: Api<DeserializeGuard<VideoUpscale>> = Api::namespaced(ctx.client.clone(), &seen.namespace);
+    let object = api.get_opt(&seen.name).await.map_err(|source| Error::GetJob { name: name(), source })?;
+    let Some(DeserializeGuard(object)) = object else { return Ok(None) };
+    let object = object.map_err(|e| Error::Undecodable { name: name(), message: e.error })?;
+    let identity = Identity::of(&object).ok_or_else(|| Error::Nameless { name: name() })?;
+    if identity.key.uid != seen.uid {
+        return Ok(None);
+    }
+    let key = identity.key.clone();
+    let mut pods: Vec<SeenPod> = listed.into_iter().filter_map(|pod| SeenPod::of(pod, &key)).collect();
+    pods.sort_by(|a, b| a.name.cmp(&b.name));
+    let job = Job::read(&object.spec);
+    let status = object.status.clone().unwrap_or_default();
+    let over = [ConditionType::Complete, ConditionType::Failed]
+        .into_iter()
+        .any(|kind| super::plan::status::is_true(&status, kind));
+    let profile = profile(&object, ctx, &key).await?;
+    let known = known(ctx, &key, job.as_ref().ok().filter(|_| !over), &profile, now).await?;
+    let views = pods
+        .iter()
+        .filter_map(|pod| {
+            let gpu = pod.gpu.clone()?;
+            let view = ctx.fleet.node_view(&gpu)?;
+            let (at, sound, attribution) = (view.at, view.state == State::Ok, view.attribution);
+            Some((gpu, GpuView { at, sound, attribution, gpu: view.gpu }))
+        })
+        .collect();
+    let fleet = job.as_ref().map(|job| ctx.offer(&job.gpu, now)).unwrap_or_default();
+    let live_jobs = job.as_ref().map(|job| live_jobs(ctx, &key, job)).unwrap_or_default();
+    Ok(Some(Observed {
+        job,
+        status,
+        profile,
+        pods,
+        claims: ctx.fleet.claims_of(&key),
+        outlook: ctx.fleet.outlook(&key),
+        views,
+        fleet,
+        volumes: known.volumes,
+        other_release: known.other_release,
+        cluster: ctx.cluster.clone(),
+        live_jobs,
+        memory: ctx.memory_of(&key),
+        release: ctx.release.clone(),
+        identity,
+    }))
+}
+
+async fn list_pods(key: &JobKey, ctx: &Context) -> Result<Vec<Pod>, Error> {
+    let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &key.namespace);
+    let ours = ListParams::default().labels(&format!("{}={}", keys::JOB_UID, key.uid));
+    let failed = |source| Error::ListPods { name: format!("{}/{}", key.namespace, key.name), source };
+    Ok(api.list(&ours).await.map_err(failed)?.items)
+}
+
+/// The profile as the job began with it; before that, the one that it names or that is the default.
+async fn profile(object: &VideoUpscale, ctx: &Context, key: &JobKey) -> Result<Profile, Error> {
+    let begun = object.status.as_ref().and_then(|status| status.profile.clone());
+    if let Some(begun) = begun
+        && let Some(spec) = frozen(ctx, key, &begun.revision).await?
+    {
+        let learned = ctx.profile(&begun.name).and_then(|profile| profile.status).unwrap_or_default();
+        return Ok(Profile::Frozen { spec: Box::new(spec), learned });
+    }
+    Ok(resolve(object.spec.profile.as_deref(), &ctx.all_profiles()))
+}
+
+/// Finds the profile among those that are there.
+fn resolve(named: Option<&str>, profiles: &BTreeMap<String, UpscaleProfile>) -> Profile {
+    let is_default = |profile: &&UpscaleProfile| {
+        profile
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(keys::DEFAULT_PROFILE))
+            .map(String::as_str)
+            == Some("true")
+    };
+    let found = match named {
+        Some(name) => profiles.get(name),
+        None => profiles.values().find(is_default),
+    };
+    let offered = || match profiles.len() {
+        0 => "none is offered".to_owned(),
+        _ => format!("offered: {}", profiles.keys().take(10).cloned().collect::<Vec<_>>().join(", ")),
+    };
+    match (found, named) {
+        (Some(profile), _) => match crate::profile::check(&profile.spec) {
+            Ok(()) => Profile::Found {
+                name: profile.name_any(),
+                spec: Box::new(profile.spec.clone()),
+                learned: profile.status.clone().unwrap_or_else(UpscaleProfileStatus::default),
+            },
+            Err(wrong) => Profile::NotReady {
+                message: format!("profile \"{}\" is not usable: {wrong}", profile.name_any()),
+            },
+        },
+        (None, Some(name)) => {
+            Profile::Missing { message: format!("profile \"{name}\" is not offered; {}", offered()) }
+        }
+        (None, None) => Profile::Missing {
+            message: format!(
+                "no profile is named and none has the label {}=true; {}",
+                keys::DEFAULT_PROFILE,
+                offered()
+            ),
+        },
+    }
+}
+
+/// The spec that a ControllerRevision of this job keeps.
+async fn frozen(ctx: &Context, key: &JobKey, revision: &str) -> Result<Option<UpscaleProfileSpec>, Error> {
+    if let Some(spec) = ctx.frozen(key) {
+        return Ok(Some(spec));
+    }
+    let api: Api<ControllerRevision> = Api::namespaced(ctx.client.clone(), &key.namespace);
+    let failed = |source| Error::Get { kind: "ControllerRevision", name: revision.to_owned(), source };
+    let Some(object) = api.get_opt(revision).await.map_err(failed)? else { return Ok(None) };
+    let ours = object.metadata.owner_references.iter().flatten().any(|owner| owner.uid == key.uid);
+    if !ours {
+        return Err(Error::Foreign { kind: "ControllerRevision", name: revision.to_owned() });
+    }
+    let spec: Option<UpscaleProfileSpec> = serde_json::from_value(object.data.0).ok();
+    if let Some(spec) = &spec {
+        ctx.keep_frozen(key, spec.clone());
+    }
+    Ok(spec)
+}
+
+/// Volumes and release of the namespace, asked for anew every few seconds; not at all for a job that has ended.
+async fn known(
+    ctx: &Context,
+    key: &JobKey,
+    job: Option<&Job>,
+    profile: &Profile,
+    now: Timestamp,
+) -> Result<Known, Error> {
+    let Some(job) = job else { return Ok(Known::default()) };
+    if let Some(known) = ctx.known(key, now) {
+        return Ok(known);
+    }
+    let mut names = BTreeSet::from([job.source_claim.clone(), job.destination_claim.clone()]);
+    let models = profile.usable().and_then(|(spec, _)| spec.engine.models.as_ref()?.claim.clone());
+    names.extend(models);
+    let volumes: Volumes = volumes::observe(&ctx.client, &key.namespace, &names).await?;
+    let other_release = other_release(ctx, &key.namespace).await?;
+    let believed = if volumes.missing.is_empty() { BELIEVED } else { BELIEVED_MISSING };
+    let known = Known { volumes, other_release, until: Some(after(now, believed)) };
+    ctx.keep_known(key, known.clone());
+    Ok(known)
+}
+
+/// The release that the namespace is labelled with, if it is not ours. A controller without the right to read
+/// namespaces serves those that it is told.
+async fn other_release(ctx: &Context, namespace: &str) -> Result<Option<String>, Error> {
+    let api: Api<Namespace> = Api::all(ctx.client.clone());
+    match api.get_opt(namespace).await {
+        Ok(object) => Ok(object
+            .and_then(|namespace| namespace.metadata.labels?.remove(keys::RELEASE))
+            .filter(|release| *release != ctx.release.name)),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(None),
+        Err(source) => Err(Error::Get { kind: "Namespace", name: namespace.to_owned(), source }),
+    }
+}
+
+/// UIDs of the jobs of this namespace with the same destination claim: their work folders are not to be swept.
+fn live_jobs(ctx: &Context, key: &JobKey, job: &Job) -> Vec<String> {
+    let mut uids: Vec<String> = ctx
+        .jobs()
+        .iter()
+        .filter(|other| other.metadata.namespace.as_deref() == Some(&key.namespace))
+        .filter(|other| other.spec.destination.claim.name == job.destination_claim)
+        .filter_map(|other| other.metadata.uid.clone())
+        .collect();
+    uids.sort();
+    uids.truncate(MOST_LIVE_JOBS);
+    uids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::testdata;
+
+    fn profiles() -> BTreeMap<String, UpscaleProfile> {
+        let mut default = UpscaleProfile::new("flashvsr", testdata::flashvsr());
+        default.metadata.labels = Some([(keys::DEFAULT_PROFILE.to_owned(), "true".to_owned())].into());
+        let other = UpscaleProfile::new("ncnn", testdata::realesrgan());
+        let mut broken = UpscaleProfile::new("broken", testdata::flashvsr());
+        broken.spec.engine.args = vec!["{nonsense}".to_owned()];
+        [default, other, broken].into_iter().map(|profile| (profile.name_any(), profile)).collect()
+    }
+
+    #[test]
+    fn profiles_are_found_by_name_or_by_default_and_refused_with_what_is_offered() {
+        let profiles = profiles();
+        assert!(matches!(resolve(Some("ncnn"), &profiles), Profile::Found { name, .. } if name == "ncnn"));
+        assert!(matches!(resolve(None, &profiles), Profile::Found { name, .. } if name == "flashvsr"));
+        let Profile::Missing { message } = resolve(Some("fast"), &profiles) else { panic!() };
+        assert_eq!(message, "profile \"fast\" is not offered; offered: broken, flashvsr, ncnn");
+        assert!(matches!(resolve(Some("broken"), &profiles), Profile::NotReady { .. }));
+        assert!(matches!(resolve(None, &BTreeMap::new()), Profile::Missing { .. }));
+    }
+}

@@ -1,0 +1,456 @@
+//! A plan in the making: the status as it will stand, and the changes by their place in the order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod};
+
+use super::segments::Segments;
+use super::status::{self, Said};
+use super::{Change, Event, Freed, HEARTBEAT, Lesson, Observed, Plan};
+use crate::api::conditions::{
+    self, ConditionType, FailureReason, OtherReason, ScheduledReason, State, Status,
+};
+use crate::api::keys::Role;
+use crate::api::video_upscale::VideoUpscaleStatus;
+use crate::controllers::video_upscale::ladder::History;
+use crate::controllers::video_upscale::memory::{Memory, since};
+use crate::controllers::video_upscale::seen::SeenPod;
+use crate::controllers::video_upscale::verdict::Verdict;
+use crate::fleet::claim::Claim;
+use crate::fleet::demand::Demand;
+
+/// Ends of segments are told in batches of that length.
+const BATCH: Duration = Duration::from_secs(10);
+/// Failed pods of a job that are kept for their logs.
+const KEPT: usize = 3;
+
+/// A plan in the making.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    /// What was observed.
+    pub observed: &'a Observed,
+    /// The instant of the pass.
+    pub now: Timestamp,
+    /// The status as it will stand.
+    pub status: VideoUpscaleStatus,
+    /// What will be remembered.
+    pub memory: Memory,
+    /// Segments done.
+    pub done: Segments,
+    /// Segments given up.
+    pub failed: Segments,
+    /// Segments tried and not done.
+    pub tried: BTreeMap<u32, History>,
+    /// To be told.
+    pub events: Vec<Event>,
+    /// Verdicts reached in this pass.
+    pub verdicts: Vec<Verdict>,
+    /// What was learnt in this pass.
+    pub lessons: Vec<Lesson>,
+    /// What the fleet is asked for.
+    pub demand: Option<Demand>,
+    first: Vec<Change>,
+    after_record: Vec<Change>,
+    requeue: Option<Duration>,
+}
+
+impl<'a> Draft<'a> {
+    /// Starts from the status as it stands.
+    pub fn begin(observed: &'a Observed, now: Timestamp) -> Self {
+        let status = observed.status.clone();
+        let tried = status.tried.iter().filter_map(|entry| entry.parse::<History>().ok());
+        let mut memory = observed.memory.clone();
+        memory.first_seen.get_or_insert(now);
+        let mut draft = Self {
+            observed,
+            now,
+            done: Segments::parse(&status.done),
+            failed: Segments::parse(&status.failed),
+            tried: tried.map(|history| (history.segment, history)).collect(),
+            memory,
+            events: Vec::new(),
+            verdicts: Vec::new(),
+            lessons: Vec::new(),
+            demand: None,
+            first: Vec::new(),
+            after_record: Vec::new(),
+            requeue: None,
+            status,
+        };
+        if status::word(&draft.status).is_none() {
+            draft.set(Said::complete(Status::Unknown, State::Pending, "Not looked at yet"));
+            draft.scheduled(Status::Unknown, ScheduledReason::NotPlanned, "Nothing planned yet".to_owned());
+        }
+        draft
+    }
+
+    /// Sets a condition.
+    pub fn set(&mut self, said: Said) {
+        conditions::set(
+            &mut self.status.conditions,
+            said.into_desired(),
+            self.observed.identity.generation,
+            self.now,
+        );
+    }
+
+    /// Takes a condition away.
+    pub fn unset(&mut self, kind: ConditionType) {
+        conditions::remove(&mut self.status.conditions, kind);
+    }
+
+    /// Says the state word and its message.
+    pub fn state(&mut self, state: State, message: String) {
+        self.set(Said::complete(Status::False, state, message));
+    }
+
+    /// Says why due segments have no GPU, or that they have.
+    pub fn scheduled(&mut self, status: Status, reason: ScheduledReason, message: String) {
+        self.set(Said { kind: ConditionType::Scheduled, status, reason: reason.as_str(), message });
+    }
+
+    /// Accepts the job, nothing started.
+    pub fn accept(&mut self, message: String) {
+        self.unset(ConditionType::Stalled);
+        self.state(State::Accepted, message);
+    }
+
+    /// Looks again after at most that long.
+    pub fn look_again(&mut self, within: Duration) {
+        self.requeue = Some(self.requeue.map_or(within, |before| before.min(within)));
+    }
+
+    /// Looks again at that instant.
+    pub fn look_again_at(&mut self, at: Timestamp) {
+        self.look_again(since(self.now, at).max(Duration::from_secs(1)));
+    }
+
+    /// A change that needs nothing recorded before it.
+    pub fn change(&mut self, change: Change) {
+        self.first.push(change);
+    }
+
+    /// Gives a GPU back before anything is recorded.
+    pub fn free_now(&mut self, claim: &Claim, pod: Option<&SeenPod>) {
+        if !self.is_released(claim) {
+            self.first.push(release(claim, pod.map(|pod| pod.uid.clone()), Freed::Free));
+        }
+    }
+
+    /// Gives a GPU back once what is known of the attempt is recorded.
+    pub fn free(&mut self, claim: &Claim, pod: Option<&SeenPod>, how: Freed) {
+        self.free_gone(claim, pod.map(|pod| pod.uid.clone()), how);
+    }
+
+    /// Gives back the GPU of an attempt whose pod is gone, once that is recorded.
+    pub fn free_gone(&mut self, claim: &Claim, pod_uid: Option<String>, how: Freed) {
+        if !self.is_released(claim) {
+            self.after_record.push(release(claim, pod_uid, how));
+        }
+    }
+
+    /// Whether the plan gives that GPU back already; the first reason found is the strongest.
+    fn is_released(&self, claim: &Claim) -> bool {
+        self.first.iter().chain(&self.after_record).any(
+            |change| matches!(change, Change::Release { claim: released, .. } if released.gpu == claim.gpu),
+        )
+    }
+
+    /// Makes a pod without a GPU, on nodes that can mount the job's volumes. There is none if the profile's figures
+    /// overflow for the film, which no retry heals.
+    pub fn create_single(&mut self, pod: Option<Pod>) {
+        let Some(mut pod) = pod else {
+            let message = "The profile's memory figures overflow for this film".to_owned();
+            self.fail(FailureReason::EngineError, message);
+            return;
+        };
+        if let Some(nodes) = &self.observed.volumes.nodes {
+            on_nodes(&mut pod, nodes);
+        }
+        self.first.push(Change::CreatePod { pod: Box::new(pod), claim: None });
+    }
+
+    /// Whether the API server refused a pod of ours a moment ago.
+    pub fn is_refused(&self) -> bool {
+        self.memory.refused.as_ref().is_some_and(|(until, _)| *until > self.now)
+    }
+
+    /// Says that the API server refuses our pods, if it does.
+    pub fn say_refused(&mut self) -> bool {
+        let Some((until, message)) = self.memory.refused.clone().filter(|(until, _)| *until > self.now)
+        else {
+            return false;
+        };
+        let message = format!("{message}; tried again each minute");
+        self.scheduled(Status::False, ScheduledReason::PodsForbidden, message);
+        self.look_again_at(until);
+        true
+    }
+
+    /// Deletes a pod once what is known of it is recorded.
+    pub fn delete(&mut self, pod: &SeenPod) {
+        if !pod.deleting {
+            self.after_record.push(Change::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() });
+        }
+    }
+
+    /// Something to tell.
+    pub fn tell(&mut self, warning: bool, reason: &'static str, note: String) {
+        self.tell_of(warning, reason, reason.to_owned(), note);
+    }
+
+    /// Something to tell of one attempt; such events are kept apart from each other.
+    pub fn tell_of(&mut self, warning: bool, reason: &'static str, action: String, note: String) {
+        self.events.push(Event { warning, reason, note, action });
+    }
+
+    /// The history of a segment; a fresh one if it was never tried. Numbers go on from round to round, since parts
+    /// and pods of an earlier one may still be about.
+    pub fn history(&self, segment: u32, first_step: u32) -> History {
+        self.tried.get(&segment).cloned().unwrap_or_else(|| {
+            let round = u32::try_from(self.status.round.unwrap_or(0)).unwrap_or(0);
+            History { made: round.saturating_mul(200), ..History::fresh(segment, first_step) }
+        })
+    }
+
+    /// The claim that names this pod's attempt.
+    pub fn claim_of(&self, pod: &SeenPod) -> Option<&'a Claim> {
+        self.observed.claims.iter().find(|claim| {
+            claim.holder.as_ref().is_some_and(|id| (id.segment, id.attempt) == (pod.segment, pod.attempt))
+        })
+    }
+
+    /// Whether the job has ended.
+    pub fn is_over(&self) -> bool {
+        status::is_true(&self.status, ConditionType::Failed)
+            || status::is_true(&self.status, ConditionType::Complete)
+    }
+
+    /// Ends all pods, gives all claims back, asks for nothing. What was tried stays tried.
+    pub fn stop_everything(&mut self) {
+        let observed = self.observed;
+        for pod in observed.pods.iter().filter(|pod| !pod.ended()) {
+            self.end_early(pod);
+        }
+        self.free_unused();
+    }
+
+    /// Deletes a running pod; its attempt number is used up, and nothing counts.
+    pub fn end_early(&mut self, pod: &SeenPod) {
+        if pod.role == Role::Segment && !self.done.contains(pod.segment) && !self.failed.contains(pod.segment)
+        {
+            let history = self.history(pod.segment, pod.step);
+            let made = history.made.max(pod.attempt.saturating_add(1));
+            let verdict = history.verdict.or(Some(Verdict::Disrupted));
+            self.tried.insert(pod.segment, History { made, verdict, ..history });
+        }
+        self.delete(pod);
+    }
+
+    /// Gives back the claims without a pod, and those whose pod needs the GPU no more.
+    pub fn free_unused(&mut self) {
+        let observed = self.observed;
+        for claim in &observed.claims {
+            let Some(holder) = &claim.holder else { continue };
+            let pod = observed.pods.iter().find(|pod| {
+                pod.role == Role::Segment && (pod.segment, pod.attempt) == (holder.segment, holder.attempt)
+            });
+            if pod.is_none_or(|pod| !pod.may_use_gpu()) && claim.quarantined.is_none() {
+                self.free(claim, pod, Freed::Free);
+            }
+        }
+    }
+
+    /// The deletion mark is there.
+    pub fn say_deleting(&mut self) {
+        self.state(State::Deleting, "Being deleted".to_owned());
+        self.look_again(HEARTBEAT);
+    }
+
+    /// Another release works in this namespace.
+    pub fn leave_to_other_release(&mut self, release: &str) {
+        let message = format!("Namespace belongs to release {release} (label upscale.video/release)");
+        self.scheduled(Status::False, ScheduledReason::OtherRelease, message);
+        self.look_again(HEARTBEAT);
+    }
+
+    /// The annotation says that nobody touches the job.
+    pub fn pause(&mut self) {
+        self.state(State::Paused, "Not reconciled: annotation upscale.video/paused".to_owned());
+        self.look_again(HEARTBEAT);
+    }
+
+    /// Somebody must act; it goes on by itself afterwards.
+    pub fn stall(&mut self, message: &str) {
+        self.set(Said {
+            kind: ConditionType::Stalled,
+            status: Status::True,
+            reason: OtherReason::NeedsUser.as_str(),
+            message: message.to_owned(),
+        });
+        self.unset(ConditionType::Reconciling);
+        self.state(State::Accepted, message.to_owned());
+        self.look_again(Duration::from_secs(5));
+    }
+
+    /// No node can mount all volumes at once; it goes on by itself once one can.
+    pub fn no_node_mounts(&mut self) {
+        let message = format!("No node can mount all claims: {}", self.observed.volumes.why);
+        self.scheduled(Status::False, ScheduledReason::VolumeNotHere, message.clone());
+        self.state(State::WaitingForGpu, message);
+        self.look_again(Duration::from_secs(5));
+    }
+
+    /// The tenant stopped the job.
+    pub fn suspend(&mut self) {
+        self.stop_everything();
+        if !status::is_true(&self.status, ConditionType::Suspended) {
+            self.tell(false, "Suspended", "Stopped by spec.suspend".to_owned());
+        }
+        let message = "Stopped by spec.suspend; finished segments are kept".to_owned();
+        self.set(Said {
+            kind: ConditionType::Suspended,
+            status: Status::True,
+            reason: OtherReason::Requested.as_str(),
+            message: message.clone(),
+        });
+        self.scheduled(Status::Unknown, ScheduledReason::NotPlanned, "Suspended".to_owned());
+        self.state(State::Suspended, message);
+        self.look_again(HEARTBEAT);
+    }
+
+    /// The tenant did not stop the job, or not any more.
+    pub fn resume(&mut self) {
+        if status::is_true(&self.status, ConditionType::Suspended) {
+            self.set(Said {
+                kind: ConditionType::Suspended,
+                status: Status::False,
+                reason: OtherReason::Resumed.as_str(),
+                message: "Goes on".to_owned(),
+            });
+            self.state(State::Accepted, "Goes on".to_owned());
+            self.tell(false, "Resumed", "Goes on".to_owned());
+        }
+    }
+
+    /// Something ran with other parameters than wanted.
+    pub fn degraded(&mut self, reason: OtherReason, message: String) {
+        self.set(Said {
+            kind: ConditionType::Degraded,
+            status: Status::True,
+            reason: reason.as_str(),
+            message,
+        });
+    }
+
+    /// The job has failed for good.
+    pub fn fail(&mut self, reason: FailureReason, message: String) {
+        self.tell(true, reason.as_str(), message.clone());
+        for (kind, status) in [
+            (ConditionType::Complete, Status::False),
+            (ConditionType::Failed, Status::True),
+            (ConditionType::Finished, Status::True),
+            (ConditionType::Stalled, Status::True),
+        ] {
+            self.set(Said { kind, status, reason: reason.as_str(), message: message.clone() });
+        }
+        self.unset(ConditionType::Reconciling);
+        self.end_time();
+    }
+
+    /// The film is there.
+    pub fn succeed(&mut self, message: String) {
+        self.tell(false, State::Succeeded.as_str(), message.clone());
+        for kind in [ConditionType::Complete, ConditionType::Finished] {
+            let reason = State::Succeeded.as_str();
+            self.set(Said { kind, status: Status::True, reason, message: message.clone() });
+        }
+        self.unset(ConditionType::Reconciling);
+        self.unset(ConditionType::Stalled);
+        self.end_time();
+    }
+
+    fn end_time(&mut self) {
+        let now = status::whole_seconds(self.now);
+        if let Some(start) = &self.status.start_time {
+            self.status.duration = Some(status::duration(since(start.0, self.now)));
+        }
+        self.status.completion_time = Some(now);
+        self.status.estimated_completion_time = None;
+    }
+
+    /// Deletes ended pods that have been told of, except the last failed ones.
+    pub fn tidy(&mut self, pods: &[&SeenPod]) {
+        let failed = |pod: &&&SeenPod| {
+            pod.pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Failed")
+        };
+        let mut kept: Vec<&SeenPod> = pods.iter().filter(failed).copied().collect();
+        kept.sort_by(|a, b| (b.created, &b.name).cmp(&(a.created, &a.name)));
+        kept.truncate(KEPT);
+        for pod in pods.iter().filter(|pod| !kept.iter().any(|kept| kept.uid == pod.uid)) {
+            self.delete(pod);
+        }
+    }
+
+    /// The plan.
+    pub fn finish(mut self) -> Plan {
+        self.write_sets();
+        status::base(&mut self.status, self.observed.identity.generation, self.now);
+        let profile = self.status.profile.as_ref().map(|profile| profile.name.clone());
+        let mut changes = self.first;
+        let difference = status::difference(&self.observed.status, &self.status);
+        let due = self.memory.written.map(|written| BATCH.saturating_sub(since(written, self.now)));
+        let wait = due.filter(|due| !due.is_zero() && difference == status::Difference::Counts);
+        if let Some(wait) = wait {
+            // Nothing that rests on the record may happen before it.
+            let sooner = self.requeue.map_or(wait, |requeue| requeue.min(wait));
+            self.requeue = Some(sooner.max(Duration::from_millis(100)));
+        } else {
+            if difference != status::Difference::None {
+                self.memory.written = Some(self.now);
+                changes.push(Change::RecordStatus(Box::new(self.status)));
+            }
+            changes.extend(self.after_record);
+        }
+        Plan {
+            demand: self.demand,
+            changes,
+            events: self.events,
+            verdicts: self.verdicts,
+            profile,
+            lessons: self.lessons,
+            memory: self.memory,
+            requeue: self.requeue,
+        }
+    }
+
+    fn write_sets(&mut self) {
+        self.status.done = self.done.to_string();
+        self.status.failed = self.failed.to_string();
+        self.status.tried = self.tried.values().map(ToString::to_string).collect();
+        self.status.observed_generation = self.observed.identity.generation;
+    }
+}
+
+/// Binds a pod to nodes of those names.
+fn on_nodes(pod: &mut Pod, nodes: &BTreeSet<String>) {
+    let Some(spec) = pod.spec.as_mut() else { return };
+    let names = NodeSelectorRequirement {
+        key: "metadata.name".to_owned(),
+        operator: "In".to_owned(),
+        values: Some(nodes.iter().cloned().collect()),
+    };
+    let term = NodeSelectorTerm { match_fields: Some(vec![names]), ..NodeSelectorTerm::default() };
+    spec.affinity
+        .get_or_insert_default()
+        .node_affinity
+        .get_or_insert_default()
+        .required_during_scheduling_ignored_during_execution =
+        Some(NodeSelector { node_selector_terms: vec![term] });
+}
+
+fn release(claim: &Claim, pod_uid: Option<String>, how: Freed) -> Change {
+    Change::Release { claim: Box::new(claim.clone()), pod_uid, how }
+}

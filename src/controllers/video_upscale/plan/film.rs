@@ -1,0 +1,137 @@
+//! The film as the probe found it, with the profile as the job began with it: all that segments are made from.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use super::Observed;
+use crate::api::conditions::FailureReason;
+use crate::api::profile::{UpscaleProfileSpec, UpscaleProfileStatus};
+use crate::api::worker::JobRef;
+use crate::controllers::video_upscale::job::Job;
+use crate::controllers::video_upscale::pods::JobFacts;
+use crate::fleet::demand::StepNeed;
+use crate::profile::{self, Picture};
+
+/// The film, probed.
+#[derive(Clone, Debug)]
+pub struct Film<'a> {
+    /// The profile.
+    pub spec: &'a UpscaleProfileSpec,
+    /// Its picture.
+    pub picture: Picture,
+    /// Most frames that a segment reads.
+    pub longest_read: u32,
+    /// Number of segments.
+    pub total: u32,
+    /// Steps that the job may use.
+    pub steps: RangeInclusive<u32>,
+    /// Needs of the steps that are offered and allowed, best first.
+    pub needs: Vec<StepNeed>,
+    /// GPU models that cannot run the engine.
+    pub incompatible: BTreeSet<String>,
+}
+
+/// Why there is no film.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoFilm {
+    /// The probe has not been there.
+    NotProbed,
+    /// It can never be done.
+    Refused(FailureReason, String),
+}
+
+/// The steps that the job may use.
+///
+/// # Errors
+/// What is wrong, for people.
+pub fn steps(job: &Job, spec: &UpscaleProfileSpec) -> Result<RangeInclusive<u32>, String> {
+    let number = |step: Option<u32>| step.map(|step| i32::try_from(step).unwrap_or(i32::MAX));
+    profile::steps_allowed(spec, number(job.first_step), number(job.last_step)).map_err(|e| e.to_string())
+}
+
+impl<'a> Film<'a> {
+    /// Takes the film from status and profile.
+    ///
+    /// # Errors
+    /// If it has not been probed, or no step that is allowed is offered for it.
+    pub fn of(
+        observed: &Observed,
+        job: &Job,
+        spec: &'a UpscaleProfileSpec,
+        learned: &UpscaleProfileStatus,
+    ) -> Result<Self, NoFilm> {
+        let (Some(video), Some(counts)) = (&observed.status.video, &observed.status.segments) else {
+            return Err(NoFilm::NotProbed);
+        };
+        let number = |value: i32| u32::try_from(value).unwrap_or(0);
+        let picture = Picture::of(spec, number(video.width), number(video.height), number(video.scale));
+        let refuse = |message| NoFilm::Refused(FailureReason::StepsOutOfRange, message);
+        let steps = steps(job, spec).map_err(refuse)?;
+        let longest_read = number(video.longest_read);
+        let class = picture.class();
+        let needs: Vec<StepNeed> = profile::steps_offered(spec, &picture)
+            .into_iter()
+            .filter(|step| steps.contains(step))
+            .filter_map(|step| {
+                let need_bytes = profile::need_bytes(spec, step, &picture, longest_read)?;
+                let learned = learned
+                    .learned
+                    .iter()
+                    .filter(|fact| u32::try_from(fact.step) == Ok(step) && fact.picture_class == class);
+                let learned = learned
+                    .filter_map(|fact| Some((fact.gpu_model.clone(), u64::try_from(fact.need_bytes).ok()?)))
+                    .collect();
+                Some(StepNeed { step, need_bytes, learned })
+            })
+            .collect();
+        if needs.is_empty() {
+            return Err(refuse(format!(
+                "No step from {} to {} is offered at scale {} for {}x{}; widen spec.steps or name another scale",
+                steps.start(),
+                steps.end(),
+                video.scale,
+                video.width,
+                video.height
+            )));
+        }
+        let mut incompatible: BTreeSet<String> =
+            learned.incompatible.iter().map(|model| model.gpu_model.clone()).collect();
+        incompatible.extend(observed.memory.models.iter().cloned());
+        Ok(Self { spec, picture, longest_read, total: number(counts.total), steps, needs, incompatible })
+    }
+
+    /// The best step that is offered and allowed.
+    pub fn first_step(&self) -> u32 {
+        self.needs.first().map_or(*self.steps.start(), |need| need.step)
+    }
+
+    /// `step 5, long-768 384/48`, for people.
+    pub fn step_label(&self, step: u32) -> String {
+        format!("step {step}, {}", self.label(step))
+    }
+
+    /// `long-768 384/48`.
+    pub fn label(&self, step: u32) -> String {
+        profile::label(self.spec, step, &self.picture)
+    }
+}
+
+/// Whose work it is, for the worker.
+pub fn job_ref(observed: &Observed) -> JobRef {
+    let key = &observed.identity.key;
+    JobRef {
+        cluster: observed.cluster.clone(),
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        uid: key.uid.clone(),
+    }
+}
+
+/// What pods need to know of the job.
+pub fn job_facts(observed: &Observed, job: &Job) -> JobFacts {
+    JobFacts {
+        key: observed.identity.key.clone(),
+        source_claim: job.source_claim.clone(),
+        destination_claim: job.destination_claim.clone(),
+    }
+}

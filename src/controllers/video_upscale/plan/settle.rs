@@ -1,0 +1,475 @@
+//! The main phase: each end is judged once and answered, each claim completed or undone, what is due is asked for.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::draft::Draft;
+use super::film::Film;
+use super::{Freed, HEARTBEAT, Lesson, claims, finale, telling, wanted};
+use crate::api::conditions::{ConditionType, FailureReason, OtherReason, ScheduledReason};
+use crate::api::keys::Role;
+use crate::api::quantity;
+use crate::api::video_upscale::{OutOfMemoryEnd, VideoUpscaleStatus};
+use crate::controllers::video_upscale::job::Job;
+use crate::controllers::video_upscale::ladder::{Avoid, History, Next, Penalty, Situation, Turn, next};
+use crate::controllers::video_upscale::memory::{after, since};
+use crate::controllers::video_upscale::seen::{Progress, SeenPod};
+use crate::controllers::video_upscale::verdict::{Decided, Deletion, Evidence, Judgement, Verdict, judge};
+
+/// A pod that is on no node after that long frees its GPU.
+const UNSCHEDULED: Duration = Duration::from_secs(30);
+/// A pod that has not started after that long frees its GPU.
+const NOT_STARTED: Duration = Duration::from_secs(300);
+/// The same while an image is being pulled: engines are tens of gigabytes.
+const PULLING: Duration = Duration::from_secs(1800);
+/// A verdict that waits for a report is asked for again this often.
+const ASK_AGAIN: Duration = Duration::from_secs(3);
+/// Most ends of memory that status tells of.
+const RECENT: usize = 10;
+/// Nodes with a wrong pin after which somebody must act.
+const BAD_NODES: usize = 3;
+
+/// Plans the phase.
+pub fn plan(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) {
+    draft.unset(ConditionType::Stalled);
+    draft.unset(ConditionType::Reconciling);
+    retry_failed(draft);
+    let observed = draft.observed;
+    let mut told: Vec<&SeenPod> = Vec::new();
+    for pod in observed.pods.iter().filter(|pod| pod.role == Role::Segment) {
+        if settle(draft, job, film, pod) {
+            told.push(pod);
+        }
+        if draft.is_over() {
+            draft.stop_everything();
+            return;
+        }
+    }
+    draft.tidy(&told);
+    vanished(draft, job, film);
+    wanted::lower_uniformly(draft, job, film);
+    let held = claims::plan(draft, job, film);
+    if draft.done.len() >= film.total {
+        finale::merge(draft, job, film);
+    } else if draft.done.len().saturating_add(draft.failed.len()) >= film.total && held.is_empty() {
+        finale::give_up(draft, film);
+    } else {
+        wanted::ask(draft, job, film, &held);
+        telling::tell(draft, job, film, &held);
+    }
+    if draft.memory.bad_nodes.len() >= BAD_NODES && !draft.is_over() {
+        let nodes = draft.memory.bad_nodes.iter().cloned().collect::<Vec<_>>().join(", ");
+        draft.stall(&format!(
+            "The container runtime shows other GPUs than it is told on {nodes}; see the agent's report"
+        ));
+    }
+    draft.look_again(HEARTBEAT);
+}
+
+/// A new value of the annotation gives failed segments fresh attempts.
+fn retry_failed(draft: &mut Draft<'_>) {
+    let asked = &draft.observed.identity.retry_failed;
+    if asked.is_none() || *asked == draft.status.retried_for {
+        return;
+    }
+    draft.status.retried_for.clone_from(asked);
+    forgive(draft);
+}
+
+/// Gives failed segments fresh attempts.
+pub fn forgive(draft: &mut Draft<'_>) {
+    for segment in std::mem::take(&mut draft.failed).iter() {
+        if let Some(history) = draft.tried.get_mut(&segment) {
+            history.counted = 0;
+        }
+    }
+}
+
+/// Deals with one pod of a segment. True if it has ended and all that it can tell is, or will be, recorded.
+fn settle(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, pod: &SeenPod) -> bool {
+    let claim = draft.claim_of(pod);
+    let history = draft.history(pod.segment, film.first_step());
+    let over = draft.done.contains(pod.segment) || draft.failed.contains(pod.segment);
+    if over || pod.attempt < history.made {
+        if !pod.ended() {
+            draft.delete(pod);
+        } else if let Some(claim) = claim.filter(|claim| claim.quarantined.is_none()) {
+            // The pass that recorded the end did not come to the release.
+            draft.free(claim, Some(pod), freed_after(history.verdict.filter(|_| !over)));
+        }
+        return pod.ended();
+    }
+    draft.memory.note_made(pod.segment, pod.attempt, Some(&pod.uid));
+    if pod.may_use_gpu() && claim.is_none() {
+        draft.end_early(pod);
+        return false;
+    }
+    match &pod.progress {
+        Progress::Ended => judged(draft, job, film, pod, &history),
+        Progress::Unscheduled(hold) => {
+            let reason = hold.reason.unwrap_or(ScheduledReason::NodeUnschedulable);
+            not_started(draft, job, film, pod, &history, (since(pod.created, draft.now), UNSCHEDULED, reason))
+        }
+        Progress::Starting { since: bound, hold } => {
+            let limit = if hold.pulling || hold.reason == Some(ScheduledReason::ImagePull) {
+                PULLING
+            } else {
+                NOT_STARTED
+            };
+            let reason = hold.reason.unwrap_or(ScheduledReason::VolumeNotHere);
+            not_started(draft, job, film, pod, &history, (since(*bound, draft.now), limit, reason))
+        }
+        Progress::Finishing => {
+            if let Some(claim) = claim.filter(|claim| claim.quarantined.is_none()) {
+                draft.free_now(claim, Some(pod));
+            }
+            false
+        }
+        Progress::Working => false,
+    }
+}
+
+/// Ends a pod that has not started in time. The claim goes once the pod is gone.
+fn not_started(
+    draft: &mut Draft<'_>,
+    job: &Job,
+    film: &Film<'_>,
+    pod: &SeenPod,
+    history: &History,
+    (age, limit, reason): (Duration, Duration, ScheduledReason),
+) -> bool {
+    if pod.deleting {
+        return false;
+    }
+    if age < limit {
+        draft.look_again(limit.saturating_sub(age).min(HEARTBEAT));
+        return false;
+    }
+    let evidence = evidence(draft, film, pod, Deletion::OursNotStarted);
+    if let Judgement::Decided(decided) = judge(&evidence, draft.now) {
+        answer(draft, job, film, pod, history, &decided);
+    }
+    if let Some(node) =
+        &pod.node.clone().or_else(|| draft.claim_of(pod)?.grant.as_ref().map(|g| g.node.clone()))
+    {
+        draft.memory.cool_node(node, reason, draft.now);
+    }
+    draft.delete(pod);
+    false
+}
+
+fn evidence(draft: &mut Draft<'_>, film: &Film<'_>, pod: &SeenPod, deletion: Deletion) -> Evidence {
+    let seen_at = draft.memory.end_of(&pod.uid, draft.now);
+    let failure = film.spec.failure.clone();
+    let mut evidence = Evidence::of_pod(&pod.pod, Role::Segment, deletion, seen_at, failure);
+    evidence.before.clone_from(&pod.before);
+    evidence.after = pod.gpu.as_ref().and_then(|gpu| draft.observed.views.get(gpu)).cloned();
+    evidence.need_bytes = pod.need_bytes;
+    evidence
+}
+
+/// Judges an end. False while a report may still come.
+fn judged(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, pod: &SeenPod, history: &History) -> bool {
+    let evidence = evidence(draft, film, pod, Deletion::No);
+    match judge(&evidence, draft.now) {
+        Judgement::WaitForReport { until } => {
+            draft.look_again_at(until.min(after(draft.now, ASK_AGAIN)));
+            false
+        }
+        Judgement::Decided(decided) => {
+            let turn = answer(draft, job, film, pod, history, &decided);
+            draft.memory.ends.remove(&pod.uid);
+            if let Some(claim) = draft.claim_of(pod) {
+                let freed = match turn.penalty {
+                    Penalty::Quarantine => Freed::Quarantined { cause: decided.verdict.to_string() },
+                    Penalty::GpuOut => Freed::Out { cause: decided.verdict.to_string() },
+                    _ => Freed::Free,
+                };
+                draft.free(claim, Some(pod), freed);
+            }
+            true
+        }
+    }
+}
+
+/// Attempts whose pods vanished without an end that anybody saw. Their GPUs are held until their memory is back.
+fn vanished(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) {
+    let observed = draft.observed;
+    let there = |segment, attempt| {
+        observed
+            .pods
+            .iter()
+            .any(|pod| pod.role == Role::Segment && (pod.segment, pod.attempt) == (segment, attempt))
+    };
+    let gone: Vec<_> = draft
+        .memory
+        .made
+        .iter()
+        .filter(|((segment, attempt), _)| !there(*segment, *attempt))
+        .map(|(id, uid)| (*id, uid.clone()))
+        .collect();
+    for ((segment, attempt), uid) in gone {
+        draft.memory.made.remove(&(segment, attempt));
+        let history = draft.history(segment, film.first_step());
+        if attempt < history.made || draft.done.contains(segment) || draft.failed.contains(segment) {
+            continue;
+        }
+        let claim = observed.claims.iter().find(|claim| {
+            claim.holder.as_ref().is_some_and(|id| (id.segment, id.attempt) == (segment, attempt))
+        });
+        let decided = Decided {
+            verdict: Verdict::Disrupted,
+            failure: None,
+            stage: None,
+            lost: claim.is_some(),
+            needed: None,
+            free: None,
+            foreign: None,
+            who: String::new(),
+            observed_need: None,
+            message: "its pod is gone and nobody saw its end".to_owned(),
+        };
+        let turn = next(&decided, &history, &situation(draft, job, film, history.step));
+        draft.verdicts.push(decided.verdict);
+        draft.tell_of(
+            false,
+            "SegmentRetried",
+            format!("Segment{segment}Attempt{attempt}"),
+            format!("Segment {segment} attempt {attempt}: {} ({})", decided.message, decided.verdict),
+        );
+        keep(draft, segment, attempt, &turn);
+        if let Some(claim) = claim.filter(|claim| claim.quarantined.is_none()) {
+            draft.free_gone(claim, uid, Freed::Quarantined { cause: decided.verdict.to_string() });
+        }
+    }
+}
+
+/// How a GPU is given back when only the recorded verdict is left.
+fn freed_after(verdict: Option<Verdict>) -> Freed {
+    match verdict {
+        Some(verdict @ Verdict::GpuFault) => Freed::Out { cause: verdict.to_string() },
+        Some(verdict @ (Verdict::LeakedMemory | Verdict::Disrupted | Verdict::Unknown)) => {
+            Freed::Quarantined { cause: verdict.to_string() }
+        }
+        _ => Freed::Free,
+    }
+}
+
+fn situation<'f>(draft: &Draft<'_>, job: &Job, film: &'f Film<'_>, ran_at: u32) -> Situation<'f> {
+    Situation {
+        spec: film.spec,
+        picture: film.picture,
+        longest_read: film.longest_read,
+        steps: film.steps.clone(),
+        ran_at,
+        policy: job.policy,
+        attempts: job.attempts,
+        largest_gpu: draft.observed.fleet.largest_gpu,
+        more_memory_fits: draft.observed.fleet.host_budget_bytes.is_some(),
+    }
+}
+
+/// Takes over what a verdict leads to: history, cooling, conditions, events, lessons.
+fn answer(
+    draft: &mut Draft<'_>,
+    job: &Job,
+    film: &Film<'_>,
+    pod: &SeenPod,
+    history: &History,
+    decided: &Decided,
+) -> Turn {
+    let turn = next(decided, history, &situation(draft, job, film, pod.step));
+    draft.verdicts.push(decided.verdict);
+    penalise(draft, pod, &turn, decided);
+    learn(draft, film, pod, decided, turn.penalty);
+    tell_end(draft, film, pod, history, &turn, decided);
+    keep(draft, pod.segment, pod.attempt, &turn);
+    match turn.next {
+        Next::FailJob(reason) => draft.fail(reason, decided.message.clone()),
+        Next::Retry(retry) => {
+            let aversion = draft.memory.segment(pod.segment);
+            if matches!(retry.avoid, Avoid::Gpu | Avoid::Model) {
+                aversion.gpus.extend(pod.gpu.clone());
+            }
+            if retry.avoid == Avoid::Node {
+                aversion.nodes.extend(pod.node.clone());
+            }
+            if !retry.after.is_zero() {
+                let until = after(draft.now, retry.after);
+                draft.memory.segment(pod.segment).not_before = Some(until);
+                if decided.verdict == Verdict::OutOfSpace {
+                    draft.memory.full = Some((until, decided.message.clone()));
+                }
+            }
+        }
+        Next::Done | Next::Fail(_) => {}
+    }
+    turn
+}
+
+/// Keeps the segment's history; a done one has none.
+fn keep(draft: &mut Draft<'_>, segment: u32, attempt: u32, turn: &Turn) {
+    let made = turn.history.made.max(attempt.saturating_add(1));
+    draft.memory.made.remove(&(segment, attempt));
+    match turn.next {
+        Next::Done => {
+            draft.done.insert(segment);
+            draft.tried.remove(&segment);
+            draft.memory.forget_segment(segment);
+        }
+        Next::Fail(_) => {
+            draft.failed.insert(segment);
+            draft.tried.insert(segment, History { made, ..turn.history.clone() });
+        }
+        Next::Retry(_) | Next::FailJob(_) => {
+            draft.tried.insert(segment, History { made, ..turn.history.clone() });
+        }
+    }
+}
+
+fn penalise(draft: &mut Draft<'_>, pod: &SeenPod, turn: &Turn, decided: &Decided) {
+    match (turn.penalty, &pod.gpu, &pod.node) {
+        (Penalty::CoolGpu | Penalty::Quarantine | Penalty::GpuOut, Some(gpu), _) => {
+            draft.memory.cool_gpu(gpu, draft.now);
+        }
+        (Penalty::CoolNode, _, Some(node)) => {
+            draft.memory.cool_node(node, ScheduledReason::NodeUnschedulable, draft.now);
+        }
+        (Penalty::NodeOut, _, Some(node)) => {
+            draft.memory.cool_node(node, ScheduledReason::GpuUnhealthy, draft.now);
+            if draft.memory.bad_nodes.insert(node.clone()) {
+                draft.tell(true, decided.verdict.as_str(), format!("{node}: {}", decided.message));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn learn(draft: &mut Draft<'_>, film: &Film<'_>, pod: &SeenPod, decided: &Decided, penalty: Penalty) {
+    let model = pod.gpu.as_ref().and_then(|gpu| draft.observed.views.get(gpu)).map(|view| view.gpu.n.clone());
+    let Some(model) = model.filter(|model| !model.is_empty()) else { return };
+    if let Some(bytes) = decided.observed_need {
+        let class = film.picture.class();
+        draft.lessons.push(Lesson::Need { model: model.clone(), step: pod.step, class, bytes });
+    }
+    if penalty == Penalty::ModelOut {
+        draft.memory.models.insert(model.clone());
+        draft.lessons.push(Lesson::Incompatible { model, reason: decided.message.clone() });
+    }
+}
+
+/// Tells of an end that was no success: event, list of memory ends, condition `Degraded`.
+fn tell_end(
+    draft: &mut Draft<'_>,
+    film: &Film<'_>,
+    pod: &SeenPod,
+    history: &History,
+    turn: &Turn,
+    decided: &Decided,
+) {
+    if decided.verdict.success() {
+        return;
+    }
+    let place = format!(
+        "Segment {} attempt {} on {} #{}",
+        pod.segment,
+        pod.attempt,
+        pod.node.as_deref().unwrap_or("no node"),
+        pod.gpu_index.map_or_else(|| "?".to_owned(), |index| index.to_string())
+    );
+    let (warning, reason) = match decided.verdict {
+        Verdict::OwnDemand | Verdict::Fragmentation => (true, "OutOfGpuMemory"),
+        Verdict::HostMemory => (true, "OutOfHostMemory"),
+        Verdict::ForeignProcess | Verdict::LeakedMemory => (true, "ForeignProcess"),
+        Verdict::GpuBusy => (false, "GpuBusy"),
+        _ => (false, "SegmentRetried"),
+    };
+    let action = format!("Segment{}Attempt{}", pod.segment, pod.attempt);
+    draft.tell_of(
+        warning,
+        reason,
+        action.clone(),
+        format!("{place}: {} ({})", decided.message, decided.verdict),
+    );
+    if decided.verdict.out_of_memory() {
+        remember_end(&mut draft.status, film, pod, turn, decided, draft.now);
+    }
+    let (old, new) = (history.step.max(pod.step), turn.history.step);
+    if new > old {
+        let message = format!(
+            "{} instead of {} since segment {} attempt {}",
+            film.step_label(new),
+            film.step_label(old),
+            pod.segment,
+            pod.attempt
+        );
+        let reason = if decided.verdict == Verdict::HostMemory {
+            OtherReason::HostMemory
+        } else {
+            OtherReason::GpuMemory
+        };
+        draft.tell_of(false, "Degraded", action, message.clone());
+        draft.degraded(reason, message);
+    } else if turn.history.pieces > history.pieces
+        || (turn.history.flags.least_context && !history.flags.least_context)
+    {
+        let message = format!(
+            "Segment {} runs in {} pieces since attempt {}",
+            pod.segment, turn.history.pieces, pod.attempt
+        );
+        draft.tell_of(false, "Degraded", action, message.clone());
+        draft.degraded(OtherReason::HostMemory, message);
+    }
+}
+
+fn remember_end(
+    status: &mut VideoUpscaleStatus,
+    film: &Film<'_>,
+    pod: &SeenPod,
+    turn: &Turn,
+    decided: &Decided,
+    now: jiff::Timestamp,
+) {
+    let bytes = |value: Option<u64>| value.map_or_else(|| "?".to_owned(), quantity::display);
+    let small = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
+    let to = match turn.next {
+        Next::Retry(_) => film.step_label(turn.history.step.max(if decided.verdict == Verdict::OwnDemand {
+            0
+        } else {
+            pod.step
+        })),
+        Next::Done | Next::Fail(_) | Next::FailJob(_) => "given up".to_owned(),
+    };
+    let ends = status.out_of_memory.get_or_insert_default();
+    ends.count = ends.count.saturating_add(1);
+    ends.recent.insert(
+        0,
+        OutOfMemoryEnd {
+            time: super::status::whole_seconds(now),
+            segment: small(pod.segment),
+            attempt: small(pod.attempt),
+            node: pod.node.clone().unwrap_or_default(),
+            gpu: pod.gpu.clone().unwrap_or_default(),
+            verdict: decided.verdict.to_string(),
+            needed: bytes(decided.needed),
+            free: bytes(decided.free),
+            foreign: bytes(decided.foreign),
+            who: decided.who.chars().take(200).collect(),
+            from: film.step_label(pod.step),
+            to,
+        },
+    );
+    ends.recent.truncate(RECENT);
+}
+
+/// The reason with which a job ends whose segment was given up after that verdict.
+pub const fn failure_after(verdict: Option<Verdict>) -> FailureReason {
+    match verdict {
+        Some(Verdict::OwnDemand | Verdict::Fragmentation) => FailureReason::OutOfGpuMemory,
+        Some(Verdict::HostMemory) => FailureReason::OutOfHostMemory,
+        _ => FailureReason::AttemptsExhausted,
+    }
+}
+
+/// Segments with a live pod or a claim.
+pub type Held = BTreeSet<u32>;

@@ -1,0 +1,124 @@
+//! The life of a pod without a GPU, probe or merge: one at a time, made again after an end that was not its fault.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::draft::Draft;
+use crate::api::conditions::{ConditionType, FailureReason, ScheduledReason, Status, find};
+use crate::api::keys::Role;
+use crate::api::worker::End;
+use crate::controllers::video_upscale::memory::{after, since};
+use crate::controllers::video_upscale::seen::{Hold, Progress, SeenPod};
+use crate::controllers::video_upscale::verdict::{Decided, Deletion, Evidence, Judgement, Verdict, judge};
+
+/// Faults of our own containers that are answered with another try.
+const TRIES: usize = 3;
+/// Pause after an end that is tried again.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Pause after a full volume.
+const FULL_PAUSE: Duration = Duration::from_secs(600);
+/// A pod that has not started is explained after that long.
+const EXPLAIN_AFTER: Duration = Duration::from_secs(2);
+/// A pod that is not on a node after that long is made anew, as the world may have changed.
+const UNSCHEDULED: Duration = Duration::from_secs(120);
+
+/// What to do about a probe or merge.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// It runs, or is about to.
+    Running,
+    /// Make the pod of that number.
+    Create(u32),
+    /// It waits until then.
+    Wait(Timestamp),
+    /// It ended well.
+    Done(Box<End>),
+    /// It failed for good.
+    Failed(FailureReason, String),
+}
+
+/// Decides about the pods of one role. Conditions that explain a pod which does not start are set here.
+pub fn step(draft: &mut Draft<'_>, role: Role) -> Step {
+    let reopened = find(&draft.status.conditions, ConditionType::Failed).map(|c| c.last_transition_time.0);
+    let stale = |pod: &&SeenPod| reopened.is_some_and(|at| pod.created < at && pod.ended());
+    let observed = draft.observed;
+    let pods: Vec<&SeenPod> = observed.pods.iter().filter(|pod| pod.role == role).collect();
+    let next = pods.iter().map(|pod| pod.attempt.saturating_add(1)).max().unwrap_or(0);
+    for pod in pods.iter().filter(|pod| stale(pod)) {
+        draft.delete(pod);
+    }
+    let pods: Vec<&SeenPod> = pods.into_iter().filter(|pod| !stale(pod)).collect();
+    if let Some(alive) = pods.iter().find(|pod| !pod.ended()) {
+        explain(draft, alive);
+        return Step::Running;
+    }
+    let mut faults = 0usize;
+    let mut last: Option<(Timestamp, Decided)> = None;
+    for pod in &pods {
+        let seen = draft.memory.end_of(&pod.uid, draft.now);
+        let failure = Default::default();
+        let evidence = Evidence::of_pod(&pod.pod, role, Deletion::No, seen, failure);
+        let Judgement::Decided(decided) = judge(&evidence, draft.now) else { continue };
+        if decided.verdict.success() {
+            let end = evidence.containers.iter().find_map(|container| container.end.clone());
+            if let Some(end) = end {
+                return Step::Done(Box::new(end));
+            }
+        }
+        if let Some(reason) = decided.failure {
+            return Step::Failed(reason, decided.message);
+        }
+        if !matches!(decided.verdict, Verdict::Disrupted | Verdict::NotStarted | Verdict::OutOfSpace) {
+            faults = faults.saturating_add(1);
+        }
+        let at = evidence.finished_at().unwrap_or(seen);
+        if last.as_ref().is_none_or(|(before, _)| *before <= at) {
+            last = Some((at, decided));
+        }
+    }
+    let Some((at, decided)) = last else {
+        return Step::Create(next);
+    };
+    if faults >= TRIES {
+        let reason = match decided.verdict {
+            Verdict::HostMemory => FailureReason::OutOfHostMemory,
+            _ if role == Role::Merge => FailureReason::MergeFailed,
+            _ => FailureReason::AttemptsExhausted,
+        };
+        return Step::Failed(reason, format!("{} failed {faults} times: {}", role.as_str(), decided.message));
+    }
+    let full = decided.verdict == Verdict::OutOfSpace;
+    if full {
+        draft.scheduled(Status::False, ScheduledReason::OutOfSpace, decided.message);
+    }
+    let again = after(at, if full { FULL_PAUSE } else { PAUSE });
+    draft.tidy(&pods);
+    if again > draft.now { Step::Wait(again) } else { Step::Create(next) }
+}
+
+/// Says why a pod does not start, and ends one that no node takes.
+fn explain(draft: &mut Draft<'_>, pod: &SeenPod) {
+    let age = since(pod.created, draft.now);
+    let hold = match &pod.progress {
+        Progress::Unscheduled(hold) | Progress::Starting { hold, .. } if age >= EXPLAIN_AFTER => hold,
+        Progress::Unscheduled(_) | Progress::Starting { .. } => {
+            draft.look_again(EXPLAIN_AFTER);
+            return;
+        }
+        Progress::Working | Progress::Finishing | Progress::Ended => return,
+    };
+    draft.look_again(Duration::from_secs(10));
+    if let Some(reason) = hold.reason {
+        draft.scheduled(Status::False, reason, told(pod, hold));
+    }
+    if age >= UNSCHEDULED && matches!(pod.progress, Progress::Unscheduled(_)) {
+        draft.delete(pod);
+    }
+}
+
+/// A hold, for people.
+pub fn told(pod: &SeenPod, hold: &Hold) -> String {
+    let node = pod.node.as_deref().map(|node| format!(" on {node}")).unwrap_or_default();
+    format!("{} pod {}{node} does not start: {}", pod.role.as_str(), pod.name, hold.message)
+}

@@ -1,0 +1,204 @@
+//! What the tenant is told while segments run: counts, state word, why something waits, when it will end.
+
+use std::time::Duration;
+
+use super::draft::Draft;
+use super::film::Film;
+use super::settle::Held;
+use super::single::told;
+use super::status::{self, whole_seconds};
+use super::{wait, wanted};
+use crate::api::conditions::{ConditionType, OtherReason, ScheduledReason, State, Status, find};
+use crate::api::keys::Role;
+use crate::api::video_upscale::SegmentCounts;
+use crate::controllers::video_upscale::job::Job;
+use crate::controllers::video_upscale::memory::{ToldWait, after, since};
+use crate::controllers::video_upscale::seen::{Progress, SeenPod};
+
+/// A wait is told anew at most this often.
+const WAIT_TOLD: Duration = Duration::from_secs(60);
+/// A waiting job looks again after that long, since what it waits for makes no event of its own; claims do.
+const WAITING: Duration = Duration::from_secs(3);
+/// The same once it has waited for a while.
+const WAITING_LONG: Duration = Duration::from_secs(15);
+/// An estimate moves at most this often, and only by more than twice that.
+const ESTIMATE: Duration = Duration::from_secs(60);
+/// A start is explained after that long.
+const EXPLAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// Tells.
+pub fn tell(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, held: &Held) {
+    let observed = draft.observed;
+    let alive = |pod: &&SeenPod| pod.role == Role::Segment && !pod.ended() && held.contains(&pod.segment);
+    let pods: Vec<&SeenPod> = observed.pods.iter().filter(alive).collect();
+    let running = u32::try_from(held.len()).unwrap_or(u32::MAX);
+    let waiting = film
+        .total
+        .saturating_sub(draft.done.len())
+        .saturating_sub(draft.failed.len())
+        .saturating_sub(running);
+    counts(draft, film, running, waiting);
+    first_start(draft, &pods);
+    effective(draft, job, film);
+    let blocked = explain_starts(draft, &pods);
+    scheduled(draft, job, running, waiting, blocked);
+    estimate(draft, film);
+}
+
+fn counts(draft: &mut Draft<'_>, film: &Film<'_>, running: u32, waiting: u32) {
+    let small = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
+    draft.status.segments = Some(SegmentCounts {
+        total: small(film.total),
+        waiting: small(waiting),
+        running: small(running),
+        succeeded: small(draft.done.len()),
+        failed: small(draft.failed.len()),
+    });
+    draft.status.progress = Some(format!("{}/{}", draft.done.len(), film.total));
+    let message =
+        format!("{} of {} segments done, {running} running, {waiting} waiting", draft.done.len(), film.total);
+    // Between two attempts nothing runs for a moment; only a job without any is waiting.
+    let state = if running > 0 { State::Running } else { State::WaitingForGpu };
+    draft.state(state, message);
+}
+
+fn first_start(draft: &mut Draft<'_>, pods: &[&SeenPod]) {
+    let started = status::word(&draft.observed.status) == Some(State::Running.as_str())
+        || !draft.done.is_empty()
+        || !draft.tried.is_empty();
+    if let (false, Some(first)) = (started, pods.first()) {
+        let node = first.node.as_deref().unwrap_or("a node");
+        let index = first.gpu_index.map_or_else(|| "?".to_owned(), |index| index.to_string());
+        draft.tell(false, "Started", format!("First segment on {node} #{index}"));
+    }
+}
+
+/// The step that new attempts get, and whether patience has lowered it.
+fn effective(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) {
+    if job.uniform {
+        return;
+    }
+    let Some(outlook) = &draft.observed.outlook else { return };
+    let Some(step) = outlook.effective_step else { return };
+    let lowered = outlook.lowered_by_patience;
+    wanted::set_effective(draft, film, step);
+    if lowered && draft.observed.status.effective != draft.status.effective {
+        let message = format!(
+            "{} for new segments: for {} s no GPU had room for a better step",
+            film.step_label(step),
+            job.patience.as_secs()
+        );
+        draft.tell(false, "Degraded", message.clone());
+        draft.degraded(OtherReason::GpuMemory, message);
+    }
+}
+
+/// The first start that the cluster says something about.
+fn explain_starts(draft: &mut Draft<'_>, pods: &[&SeenPod]) -> Option<(ScheduledReason, String)> {
+    let mut young = false;
+    let mut blocked = None;
+    for pod in pods {
+        let (Progress::Unscheduled(hold) | Progress::Starting { hold, .. }) = &pod.progress else { continue };
+        if since(pod.created, draft.now) < EXPLAIN_AFTER {
+            young = true;
+        } else if let Some(reason) = hold.reason {
+            blocked = blocked.or_else(|| Some((reason, told(pod, hold))));
+        }
+    }
+    if young {
+        draft.look_again(EXPLAIN_AFTER);
+    }
+    blocked
+}
+
+fn scheduled(
+    draft: &mut Draft<'_>,
+    job: &Job,
+    running: u32,
+    waiting: u32,
+    blocked: Option<(ScheduledReason, String)>,
+) {
+    if draft.say_refused() {
+        return;
+    }
+    if let Some((until, message)) = draft.memory.full.clone().filter(|(until, _)| *until > draft.now) {
+        draft.scheduled(Status::False, ScheduledReason::OutOfSpace, message);
+        draft.look_again_at(until);
+        return;
+    }
+    if let Some((reason, message)) = blocked {
+        draft.scheduled(Status::False, reason, message);
+        draft.look_again(WAITING);
+        return;
+    }
+    if waiting == 0 {
+        draft.scheduled(Status::True, ScheduledReason::AllPlaced, "All that is due runs".to_owned());
+        return;
+    }
+    if running >= job.parallelism {
+        let message =
+            format!("{waiting} segments wait: the job runs {running} of parallelism {}", job.parallelism);
+        draft.scheduled(Status::False, ScheduledReason::ParallelismReached, message);
+        return;
+    }
+    let told_before =
+        draft.memory.told_wait.as_ref().is_some_and(|told| since(told.at, draft.now) >= WAIT_TOLD);
+    draft.look_again(if told_before { WAITING_LONG } else { WAITING });
+    let Some(outlook) = draft.observed.outlook.clone() else { return };
+    let due = draft.demand.as_ref().is_some_and(|demand| !demand.wanted.is_empty());
+    if outlook.unplaced == 0 || !due {
+        draft.scheduled(Status::True, ScheduledReason::GpusFound, format!("{running} segments have GPUs"));
+        return;
+    }
+    let reason = wait::reason(&outlook.wait);
+    if is_told(draft, reason, &outlook.wait.causes) {
+        return;
+    }
+    draft.memory.told_wait = Some(ToldWait { causes: outlook.wait.causes.clone(), at: draft.now });
+    let why = &draft.observed.volumes.why;
+    let message = match reason {
+        ScheduledReason::VolumeNotHere if !why.is_empty() => {
+            format!("{}: {why}", wait::message(&outlook.wait, &job.gpu))
+        }
+        _ => wait::message(&outlook.wait, &job.gpu),
+    };
+    let changed = find(&draft.status.conditions, ConditionType::Scheduled)
+        .is_none_or(|told| told.reason != reason.as_str());
+    if running == 0 && changed {
+        draft.tell(false, State::WaitingForGpu.as_str(), message.clone());
+    }
+    draft.scheduled(Status::False, reason, message);
+}
+
+/// Whether that wait stands in the status already: same word, and same counts or told a moment ago.
+fn is_told(
+    draft: &Draft<'_>,
+    reason: ScheduledReason,
+    causes: &std::collections::BTreeMap<crate::fleet::demand::Cause, u32>,
+) -> bool {
+    let same_word = find(&draft.status.conditions, ConditionType::Scheduled)
+        .is_some_and(|told| told.reason == reason.as_str() && told.status == "False");
+    let told = draft.memory.told_wait.as_ref();
+    let fresh = told.is_some_and(|told| told.causes == *causes || since(told.at, draft.now) < WAIT_TOLD);
+    same_word && fresh
+}
+
+/// When the job will probably end, from what is done so far.
+fn estimate(draft: &mut Draft<'_>, film: &Film<'_>) {
+    let Some(start) = &draft.status.start_time else { return };
+    let done = draft.done.len();
+    if done == 0 || draft.memory.estimated.is_some_and(|at| since(at, draft.now) < ESTIMATE) {
+        return;
+    }
+    let left = film.total.saturating_sub(done);
+    let remaining = since(start.0, draft.now).mul_f64(f64::from(left) / f64::from(done));
+    let end = after(draft.now, remaining);
+    let minutes = end.as_second().saturating_add(59) / 60;
+    let minute = jiff::Timestamp::from_second(minutes.saturating_mul(60)).unwrap_or(end);
+    let old = draft.status.estimated_completion_time.as_ref().map(|old| old.0);
+    let moved = old.is_none_or(|old| since(old, minute).max(since(minute, old)) > ESTIMATE.saturating_mul(2));
+    if moved {
+        draft.status.estimated_completion_time = Some(whole_seconds(minute));
+        draft.memory.estimated = Some(draft.now);
+    }
+}

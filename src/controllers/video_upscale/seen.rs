@@ -1,0 +1,288 @@
+//! A pod of ours as it was seen: who it is, and how far it has come.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+
+use super::verdict::Stage as Container;
+use crate::api::conditions::ScheduledReason;
+use crate::api::keys::{self, Role};
+use crate::fleet::claim::{JobKey, SeenBefore};
+
+/// A pod of the job: right labels, right owner.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeenPod {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// What it is for.
+    pub role: Role,
+    /// Segment; 0 for probe and merge.
+    pub segment: u32,
+    /// Attempt, or number of the probe or merge.
+    pub attempt: u32,
+    /// Node that it runs on, or is meant for.
+    pub node: Option<String>,
+    /// UUID of its GPU.
+    pub gpu: Option<String>,
+    /// Index of its GPU, for people.
+    pub gpu_index: Option<u32>,
+    /// Ladder step.
+    pub step: u32,
+    /// GPU memory planned for it, bytes.
+    pub need_bytes: Option<u64>,
+    /// The agent's view when its GPU was chosen.
+    pub before: Option<SeenBefore>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// How far it has come.
+    pub progress: Progress,
+    /// The object, for the verdict.
+    pub pod: Pod,
+}
+
+/// How far a pod has come.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Progress {
+    /// Not on a node.
+    Unscheduled(Hold),
+    /// On a node, no container has run.
+    Starting {
+        /// When it was bound to the node.
+        since: Timestamp,
+        /// What it waits for.
+        hold: Hold,
+    },
+    /// A container that may use the GPU runs, or comes next.
+    Working,
+    /// The engine has ended with 0; only our own `finish` is left.
+    Finishing,
+    /// All containers have ended.
+    Ended,
+}
+
+/// Why a pod does not start, as far as the cluster says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hold {
+    /// The word for the condition `Scheduled`; `None` while nothing is wrong.
+    pub reason: Option<ScheduledReason>,
+    /// What the scheduler or kubelet says.
+    pub message: String,
+    /// Whether an image is being pulled, which may take long.
+    pub pulling: bool,
+}
+
+impl SeenPod {
+    /// Reads a pod that the job's label selector found. `None` if it is not ours: another owner or no role, number,
+    /// name or UID that we gave.
+    pub fn of(pod: Pod, job: &JobKey) -> Option<Self> {
+        let meta = &pod.metadata;
+        let owned = meta.owner_references.iter().flatten().any(|owner| {
+            owner.controller == Some(true) && owner.uid == job.uid && owner.kind == "VideoUpscale"
+        });
+        let label = |key: &str| meta.labels.as_ref().and_then(|all| all.get(key)).map(String::as_str);
+        let annotation = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key));
+        let number = |key: &str| label(key).and_then(|text| text.parse::<u32>().ok());
+        let role = Role::parse(label(keys::ROLE)?)?;
+        let name = meta.name.clone()?;
+        let numbered = match role {
+            Role::Segment => number(keys::SEGMENT).zip(number(keys::ATTEMPT)),
+            Role::Probe | Role::Merge => {
+                name.rsplit_once('-').and_then(|(_, n)| n.parse().ok()).map(|n| (0, n))
+            }
+        };
+        let (segment, attempt) = numbered?;
+        if !owned {
+            return None;
+        }
+        Some(Self {
+            uid: meta.uid.clone()?,
+            role,
+            segment,
+            attempt,
+            node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+            gpu: annotation(keys::GPU_UUID).cloned(),
+            gpu_index: number(keys::GPU_INDEX),
+            step: annotation(keys::STEP).and_then(|text| text.parse().ok()).unwrap_or(0),
+            need_bytes: annotation(keys::NEED).and_then(|text| text.parse().ok()),
+            before: annotation(keys::SEEN_BEFORE).and_then(|text| serde_json::from_str(text).ok()),
+            created: meta.creation_timestamp.as_ref()?.0,
+            deleting: meta.deletion_timestamp.is_some(),
+            progress: Progress::of(&pod)?,
+            name,
+            pod,
+        })
+    }
+
+    /// Whether all its containers have ended.
+    pub fn ended(&self) -> bool {
+        self.progress == Progress::Ended
+    }
+
+    /// Whether `prepare` or the engine may still run.
+    pub fn may_use_gpu(&self) -> bool {
+        self.role == Role::Segment && !matches!(self.progress, Progress::Finishing | Progress::Ended)
+    }
+}
+
+impl Progress {
+    /// Reads a pod's status. `None` for a pod without creation time, which no API server sends.
+    fn of(pod: &Pod) -> Option<Self> {
+        let status = pod.status.clone().unwrap_or_default();
+        if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+            return Some(Self::Ended);
+        }
+        let created = pod.metadata.creation_timestamp.as_ref()?.0;
+        let scheduled = status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled");
+        let bound = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+        if !bound {
+            let message = scheduled.and_then(|c| c.message.clone()).unwrap_or_default();
+            let refused = scheduled.is_some_and(|c| c.status == "False");
+            let reason = refused.then(|| unschedulable(&message));
+            return Some(Self::Unscheduled(Hold { reason, message, pulling: false }));
+        }
+        let inits: Vec<_> = status.init_container_statuses.unwrap_or_default();
+        let mains: Vec<_> = status.container_statuses.unwrap_or_default();
+        let engines: Vec<_> =
+            inits.iter().filter(|c| Container::of_container(&c.name) == Some(Container::Engine)).collect();
+        let ours_are_through =
+            inits.iter().filter(|c| Container::of_container(&c.name).is_some()).all(ended_well);
+        if !engines.is_empty() && ours_are_through {
+            return Some(Self::Finishing);
+        }
+        if inits.iter().chain(&mains).any(has_run) {
+            return Some(Self::Working);
+        }
+        let since = scheduled.and_then(|c| c.last_transition_time.as_ref()).map_or(created, |time| time.0);
+        // The first container that waits is the one that holds the pod up; those behind it wait for it.
+        let waiting = inits.iter().chain(&mains).find_map(|c| c.state.as_ref()?.waiting.as_ref());
+        let word = waiting.and_then(|w| w.reason.as_deref()).unwrap_or_default();
+        let message = waiting.and_then(|w| w.message.clone()).unwrap_or_default();
+        let reason = match word {
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "InvalidImageName"
+            | "ErrImageNeverPull"
+            | "RegistryUnavailable"
+            | "ImageInspectError" => Some(ScheduledReason::ImagePull),
+            _ => None,
+        };
+        let pulling = reason.is_none() && matches!(word, "" | "ContainerCreating" | "PodInitializing");
+        Some(Self::Starting { since, hold: Hold { reason, message, pulling } })
+    }
+}
+
+fn has_run(container: &ContainerStatus) -> bool {
+    let state = container.state.as_ref();
+    state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+}
+
+fn ended_well(container: &ContainerStatus) -> bool {
+    let end = container.state.as_ref().and_then(|state| state.terminated.as_ref());
+    end.is_some_and(|end| end.exit_code == 0)
+}
+
+/// The scheduler's words, of which only the gist is stable: a pod pinned to one node is refused by that node's lack
+/// of room, its taints, or a volume.
+fn unschedulable(message: &str) -> ScheduledReason {
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if says(&["volume", "persistentvolumeclaim", "PersistentVolumeClaim"]) {
+        ScheduledReason::VolumeNotHere
+    } else if says(&["Insufficient", "Too many pods"]) {
+        ScheduledReason::NodeFull
+    } else {
+        ScheduledReason::NodeUnschedulable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn job() -> JobKey {
+        JobKey { namespace: "media".into(), name: "holiday".into(), uid: "u1".into() }
+    }
+
+    fn pod(status: serde_json::Value, node: Option<&str>) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": "holiday-u1-00003-0001", "uid": "p1", "creationTimestamp": "2026-11-24T00:00:00Z",
+                "labels": {keys::ROLE: "segment", keys::SEGMENT: "3", keys::ATTEMPT: "1"},
+                "ownerReferences": [{"apiVersion": keys::API_VERSION, "kind": "VideoUpscale", "name": "holiday",
+                                     "uid": "u1", "controller": true}],
+            },
+            "spec": {"nodeName": node, "containers": []},
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn progress(status: serde_json::Value) -> Progress {
+        SeenPod::of(pod(status, Some("node-a")), &job()).unwrap().progress
+    }
+
+    #[test]
+    fn pods_of_another_owner_are_not_ours() {
+        let mut foreign = pod(json!({}), None);
+        foreign.metadata.owner_references.as_mut().unwrap()[0].uid = "u2".into();
+        assert_eq!(SeenPod::of(foreign, &job()), None);
+        let ours = SeenPod::of(pod(json!({}), None), &job()).unwrap();
+        assert_eq!((ours.segment, ours.attempt), (3, 1));
+    }
+
+    #[test]
+    fn the_schedulers_words_become_reasons() {
+        for (message, reason) in [
+            ("0/2 nodes are available: 1 Insufficient memory.", ScheduledReason::NodeFull),
+            ("0/2 nodes are available: 1 node(s) were unschedulable.", ScheduledReason::NodeUnschedulable),
+            (
+                "0/2 nodes are available: 1 node(s) had untolerated taint(s).",
+                ScheduledReason::NodeUnschedulable,
+            ),
+            (
+                "0/2 nodes are available: 1 node(s) had volume node affinity conflict.",
+                ScheduledReason::VolumeNotHere,
+            ),
+            (r#"persistentvolumeclaim "media" not found"#, ScheduledReason::VolumeNotHere),
+        ] {
+            let status =
+                json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": message}]});
+            let seen = SeenPod::of(pod(status, None), &job()).unwrap();
+            let Progress::Unscheduled(hold) = seen.progress else { panic!("{message}") };
+            assert_eq!(hold.reason, Some(reason), "{message}");
+        }
+    }
+
+    #[test]
+    fn containers_tell_how_far_a_pod_is() {
+        let done = json!({"terminated": {"exitCode": 0}});
+        let failed = json!({"terminated": {"exitCode": 1}});
+        let running = json!({"running": {}});
+        let waiting = |reason: &str| json!({"waiting": {"reason": reason}});
+        let inits = |prepare: &serde_json::Value, upscale: &serde_json::Value| {
+            let status = |name: &str, state: &serde_json::Value| json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state});
+            json!({"phase": "Pending", "initContainerStatuses": [status("prepare", prepare), status("upscale", upscale)]})
+        };
+        let next = waiting("PodInitializing");
+        assert_eq!(progress(inits(&running, &next)), Progress::Working);
+        assert_eq!(progress(inits(&done, &next)), Progress::Working);
+        assert_eq!(progress(inits(&done, &running)), Progress::Working);
+        assert_eq!(progress(inits(&done, &failed)), Progress::Working);
+        assert_eq!(progress(inits(&done, &done)), Progress::Finishing);
+        assert_eq!(progress(json!({"phase": "Failed"})), Progress::Ended);
+        for (word, reason, pulling) in [
+            ("ImagePullBackOff", Some(ScheduledReason::ImagePull), false),
+            ("PodInitializing", None, true),
+            ("CreateContainerConfigError", None, false),
+        ] {
+            let Progress::Starting { hold, .. } = progress(inits(&waiting(word), &next)) else {
+                panic!("{word}")
+            };
+            assert_eq!((hold.reason, hold.pulling), (reason, pulling), "{word}");
+        }
+    }
+}

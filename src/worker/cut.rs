@@ -1,0 +1,265 @@
+//! The exact cut: reads pictures by number into a lossless RGB file for the engine, and proves by hashes that they are
+//! the right ones and that they were stored as they were read.
+
+use std::path::{Path, PathBuf};
+
+use super::failure::{Failure, Outcome, on_file};
+use super::ffmpeg::Tools;
+use super::index::{Index, count, read_hashes};
+use super::plan::Read;
+use super::ratio::Ratio;
+use crate::api::profile::InputKind;
+use crate::api::worker::Code;
+use crate::profile::Picture;
+
+/// Rate of the engine's input; it carries no times, so any will do.
+const RATE: Ratio = Ratio { num: 1, den: 25 };
+/// How many keyframes before the one needed a decoder starts, first and second try; then it starts at the beginning.
+/// One or none fails on transport streams and open groups of pictures.
+const KEYS_BACK: [usize; 2] = [2, 4];
+
+/// A cut to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut<'a> {
+    /// The film.
+    pub source: &'a Path,
+    /// Its name, for messages.
+    pub name: &'a str,
+    /// Its index.
+    pub index: &'a Index,
+    /// What to read.
+    pub read: Read,
+    /// Source pixels added on each side.
+    pub pad: u32,
+    /// A video file or a folder of pictures.
+    pub kind: InputKind,
+    /// That file or folder.
+    pub target: &'a Path,
+}
+
+/// Makes a cut.
+///
+/// # Errors
+/// [`Code::InvalidSource`] if the pictures cannot be read twice alike, [`Code::Internal`] if what was stored is not what
+/// was read, and the errors of the programs.
+pub fn cut(tools: &Tools, cut: &Cut<'_>) -> Outcome<()> {
+    let folder = match cut.kind {
+        InputKind::Video => cut.target.parent().unwrap_or(cut.target),
+        InputKind::Pictures => cut.target,
+    };
+    std::fs::create_dir_all(folder).map_err(on_file("create", folder))?;
+    let expected = cut.index.hashes_of(cut.read.span.start, cut.read.span.end);
+    for start in starts(cut.index, cut.read.span.start) {
+        let stored = stored_hashes_file(cut);
+        let (selected, to_store) = select(tools, cut, start.as_deref(), &stored)?;
+        if selected == expected {
+            return prove_stored(tools, cut, &to_store);
+        }
+        tracing::warn!(start, "a cut found other pictures; it starts decoding earlier");
+    }
+    let span = cut.read.span;
+    Err(Failure::stop(
+        Code::InvalidSource,
+        format!(
+            "pictures {} to {} of {} cannot be read twice alike",
+            span.start,
+            span.end.saturating_sub(1),
+            cut.name
+        ),
+    ))
+}
+
+/// Seconds to seek to, best first; `None` decodes from the beginning.
+fn starts(index: &Index, first: u64) -> Vec<Option<String>> {
+    let nearest = index.keys.partition_point(|key| *key <= first).checked_sub(1);
+    let seek = |back: usize| {
+        let key = *index.keys.get(nearest?.checked_sub(back)?)?;
+        let (before, at) = (index.time(key.checked_sub(1)?)?, index.time(key)?);
+        let double = index.base.micros_floor(before.saturating_add(at));
+        let micros = double.div_euclid(2);
+        let sign = if micros < 0 { "-" } else { "" };
+        let micros = micros.unsigned_abs();
+        Some(format!("{sign}{}.{:06}", micros / 1_000_000, micros % 1_000_000))
+    };
+    let mut starts: Vec<Option<String>> = KEYS_BACK.iter().map(|back| seek(*back)).collect();
+    starts.push(None);
+    starts.dedup();
+    starts
+}
+
+fn stored_hashes_file(cut: &Cut<'_>) -> PathBuf {
+    cut.target.with_extension("framehash")
+}
+
+/// Cuts; the hashes of the pictures selected in the film, and of those handed to the encoder.
+fn select(
+    tools: &Tools,
+    cut: &Cut<'_>,
+    start: Option<&str>,
+    stored: &Path,
+) -> Outcome<(Vec<String>, Vec<String>)> {
+    let base = cut.index.base.to_string();
+    let frames = cut.read.span.frames().to_string();
+    let all = cut.read.frames().to_string();
+    let mut run = tools.ffmpeg();
+    run.args(["-copyts", "-noautorotate", "-display_rotation", "0"]);
+    if let Some(start) = start {
+        run.args(["-seek_timestamp", "1", "-ss", start]);
+    }
+    run.input(cut.source).args(["-filter_complex", &graph(cut)]);
+    run.args(["-map", "[engine]", "-fps_mode", "passthrough", "-enc_time_base", "1/25", "-frames:v", &all]);
+    run.args(["-threads", &tools.threads().to_string()]);
+    match cut.kind {
+        InputKind::Video => {
+            // The last packet's duration must be said, or the file's edit list hides the last picture.
+            run.args(["-c:v", "libx264rgb", "-qp", "0", "-preset", "ultrafast"]);
+            run.args([
+                "-bsf:v",
+                "setts=pts=PTS:dts=DTS:duration=1",
+                "-video_track_timescale",
+                "25",
+                "-f",
+                "mp4",
+            ]);
+            run.file(cut.target);
+        }
+        InputKind::Pictures => {
+            run.args(["-c:v", "png", "-compression_level", "1", "-start_number", "0", "-f", "image2"]);
+            run.file(&cut.target.join("%08d.png"));
+        }
+    }
+    run.args(["-map", "[stored]", "-fps_mode", "passthrough", "-enc_time_base", "1/25", "-frames:v", &all]);
+    run.args(["-f", "framehash", "-hash", "murmur3"]).file(stored);
+    run.args(["-map", "[shown]", "-fps_mode", "passthrough", "-enc_time_base", &base, "-frames:v", &frames]);
+    run.args(["-f", "framehash", "-hash", "murmur3", "pipe:1"]);
+    let (_, selected, _) = read_hashes(&run, "cut the segment", cut.index.base, |_| false)?;
+    let text = std::fs::read_to_string(stored).map_err(on_file("read", stored))?;
+    std::fs::remove_file(stored).map_err(on_file("remove", stored))?;
+    let to_store = text.lines().filter_map(|line| match super::index::read_hash_line(line) {
+        super::index::HashLine::Picture { hash, .. } => Some(hash),
+        _ => None,
+    });
+    Ok((selected, to_store.collect()))
+}
+
+/// The filter graph: select by exact time; hash as decoded; to RGB as the tags say; pad; hash as handed on.
+fn graph(cut: &Cut<'_>) -> String {
+    let index = cut.index;
+    let time = |frame: u64| index.time(frame).unwrap_or(0);
+    let (first, last) = (time(cut.read.span.start), time(cut.read.span.end.saturating_sub(1)));
+    let format = match cut.kind {
+        InputKind::Video => "gbrp",
+        InputKind::Pictures => "rgb24",
+    };
+    let colour = index.colour.read_by_scale();
+    let colour = if colour.is_empty() { colour } else { format!("{colour}:") };
+    format!(
+        "[0:{stream}]select='between(pts,{first},{last})',split[shown][cut];\
+         [cut]settb=1/25,setpts=N,scale={colour}flags=accurate_rnd+full_chroma_int,format={gbrp}{pad}{repeat},\
+         format={format},split[engine][stored]",
+        stream = index.stream,
+        gbrp = if padding(cut).is_empty() { format } else { "gbrp" },
+        pad = padding(cut),
+        repeat = repeat(cut.read),
+    )
+}
+
+/// Padding by the outermost pixels, so that no edge appears that the film has not.
+fn padding(cut: &Cut<'_>) -> String {
+    let picture = Picture { width: cut.index.width, height: cut.index.height, scale: 1, pad: cut.pad };
+    let (width, height) = picture.padded();
+    if (width, height) == (picture.width, picture.height) {
+        return String::new();
+    }
+    let pad = cut.pad;
+    let right = width.saturating_sub(picture.width).saturating_sub(pad);
+    let bottom = height.saturating_sub(picture.height).saturating_sub(pad);
+    format!(
+        ",pad={width}:{height}:{pad}:{pad},fillborders=left={pad}:right={right}:top={pad}:bottom={bottom}:mode=smear"
+    )
+}
+
+/// Repeats of the last picture; only a film that is read to its end has any.
+fn repeat(read: Read) -> String {
+    if read.repeat == 0 {
+        return String::new();
+    }
+    format!(",trim=end_frame={},tpad=stop_mode=clone:stop={}", read.span.frames(), read.repeat)
+}
+
+/// Decodes what was stored and compares.
+fn prove_stored(tools: &Tools, cut: &Cut<'_>, to_store: &[String]) -> Outcome<()> {
+    let format = match cut.kind {
+        InputKind::Video => "gbrp",
+        InputKind::Pictures => "rgb24",
+    };
+    let mut run = tools.ffmpeg();
+    match cut.kind {
+        InputKind::Video => {
+            run.input(cut.target);
+        }
+        InputKind::Pictures => {
+            run.args(["-framerate", "25", "-start_number", "0", "-f", "image2"]);
+            run.input(&cut.target.join("%08d.png"));
+        }
+    }
+    run.args(["-map", "0:v:0", "-vf", &format!("format={format}"), "-fps_mode", "passthrough"]);
+    run.args(["-enc_time_base", "1/25", "-f", "framehash", "-hash", "murmur3", "pipe:1"]);
+    let (_, hashes, _) = read_hashes(&run, "prove the cut", RATE, |_| false)?;
+    let expected = cut.read.frames();
+    if count(hashes.len()) == expected && hashes == to_store {
+        return Ok(());
+    }
+    Err(Failure::stop(
+        Code::Internal,
+        format!("the cut stored {} of {expected} pictures, or not as they were read", hashes.len()),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::index::tests::film;
+    use crate::worker::plan::Span;
+
+    fn of(index: &Index, read: Read, pad: u32) -> String {
+        let target = Path::new("/scratch/p0/in.mp4");
+        let source = Path::new("/source/film");
+        graph(&Cut { source, name: "film", index, read, pad, kind: InputKind::Video, target })
+    }
+
+    #[test]
+    fn a_cut_starts_two_keyframes_before_the_nearest_or_at_the_beginning() {
+        let times: Vec<i64> = (0..100).map(|frame| frame * 512).collect();
+        let mut index = film(&times, "1/12800", 512);
+        index.keys = vec![0, 12, 24, 36, 48];
+        let starts = |first| starts(&index, first);
+        assert_eq!(starts(40), [Some("0.460000".to_owned()), None]);
+        assert_eq!(starts(60), [Some("0.940000".to_owned()), None]);
+        assert_eq!(starts(30), [None]);
+        index.keys.extend([60, 72]);
+        assert_eq!(
+            super::starts(&index, 99),
+            [Some("1.900000".to_owned()), Some("0.940000".to_owned()), None]
+        );
+    }
+
+    #[test]
+    fn seeks_before_zero_are_written_right() {
+        let mut index = film(&[-3000, -2500, -2000, 0, 40, 80], "1/1000", 40);
+        index.keys = vec![0, 1, 2, 3];
+        assert_eq!(starts(&index, 3), [Some("-2.750000".to_owned()), None]);
+    }
+
+    #[test]
+    fn pictures_are_selected_by_time_padded_and_repeated() {
+        let index = film(&[7, 47, 87], "1/1000", 40);
+        let read = Read { span: Span { start: 1, end: 3 }, repeat: 0 };
+        let plain = of(&index, read, 0);
+        assert!(plain.contains("between(pts,47,87)") && plain.contains("in_color_matrix=bt601:in_range=tv"));
+        assert!(!plain.contains("pad"), "{plain}");
+        let padded = of(&index, Read { repeat: 19, ..read }, 4);
+        assert!(padded.contains("pad=72:44:4:4,fillborders=left=4:right=4:top=4:bottom=4:mode=smear"));
+        assert!(padded.contains("trim=end_frame=2,tpad=stop_mode=clone:stop=19"));
+    }
+}

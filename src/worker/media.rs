@@ -1,0 +1,216 @@
+//! What a file's header says, by ffprobe: streams, tags, chapters. A stranger's words: bounded, every field optional.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::colour::Tags;
+use super::failure::Outcome;
+use super::ffmpeg::Tools;
+use super::ratio::Ratio;
+
+/// A file's header.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Media {
+    /// Its streams, by number.
+    #[serde(default)]
+    pub streams: Vec<Stream>,
+    /// Its container.
+    #[serde(default)]
+    pub format: Format,
+    /// Its chapters.
+    #[serde(default)]
+    pub chapters: Vec<serde_json::Value>,
+}
+
+/// A container.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Format {
+    /// ffmpeg's names, by comma.
+    #[serde(default)]
+    pub format_name: String,
+    /// Time of the earliest stream, seconds.
+    pub start_time: Option<String>,
+    /// Seconds.
+    pub duration: Option<String>,
+    /// Tags.
+    #[serde(default)]
+    pub tags: BTreeMap<String, serde_json::Value>,
+}
+
+/// A stream.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Stream {
+    /// Number among all streams.
+    #[serde(default)]
+    pub index: u32,
+    /// `video`, `audio`, `subtitle`, `attachment`, `data`.
+    #[serde(default)]
+    pub codec_type: String,
+    /// ffmpeg's short name.
+    pub codec_name: Option<String>,
+    /// Four characters that the container calls it by.
+    #[serde(default)]
+    pub codec_tag_string: String,
+    /// Pixels.
+    pub width: Option<u32>,
+    /// Pixels.
+    pub height: Option<u32>,
+    /// ffmpeg's name.
+    pub pix_fmt: Option<String>,
+    /// `16:11`
+    pub sample_aspect_ratio: Option<String>,
+    /// `tv`, `pc`
+    pub color_range: Option<String>,
+    /// Matrix.
+    pub color_space: Option<String>,
+    /// Transfer.
+    pub color_transfer: Option<String>,
+    /// Primaries.
+    pub color_primaries: Option<String>,
+    /// `progressive`, `tt`, ...
+    pub field_order: Option<String>,
+    /// `1/12800`
+    pub time_base: Option<String>,
+    /// In the time base.
+    pub start_pts: Option<i64>,
+    /// In the time base.
+    pub duration_ts: Option<i64>,
+    /// Digest of the codec's header, if asked for.
+    pub extradata_hash: Option<String>,
+    /// Flags.
+    #[serde(default)]
+    pub disposition: BTreeMap<String, i32>,
+    /// Tags.
+    #[serde(default)]
+    pub tags: BTreeMap<String, serde_json::Value>,
+    /// Side data.
+    #[serde(default)]
+    pub side_data_list: Vec<BTreeMap<String, serde_json::Value>>,
+}
+
+impl Stream {
+    /// Whether it is the picture on the cover.
+    pub fn is_cover(&self) -> bool {
+        self.codec_type == "video" && self.disposition.get("attached_pic").is_some_and(|set| *set != 0)
+    }
+
+    /// Whether it is a film.
+    pub fn is_film(&self) -> bool {
+        self.codec_type == "video" && !self.is_cover()
+    }
+
+    /// ffmpeg's short name of its codec.
+    pub fn codec(&self) -> &str {
+        self.codec_name.as_deref().unwrap_or("unknown")
+    }
+
+    /// A tag's text.
+    pub fn tag(&self, name: &str) -> Option<&str> {
+        self.tags.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).and_then(|(_, value)| value.as_str())
+    }
+
+    /// The flags that are set, as ffmpeg's `-disposition` takes them.
+    pub fn flags(&self) -> String {
+        let set: Vec<&str> =
+            self.disposition.iter().filter(|(_, set)| **set != 0).map(|(name, _)| name.as_str()).collect();
+        if set.is_empty() { "0".to_owned() } else { set.join("+") }
+    }
+
+    /// What its tags say of colour.
+    pub fn colour_tags(&self) -> Tags<'_> {
+        Tags {
+            matrix: said(self.color_space.as_ref()),
+            range: said(self.color_range.as_ref()),
+            primaries: said(self.color_primaries.as_ref()),
+            transfer: said(self.color_transfer.as_ref()),
+        }
+    }
+
+    /// Its time base.
+    pub fn base(&self) -> Option<Ratio> {
+        self.time_base.as_deref()?.parse().ok()
+    }
+
+    /// Turn that a player gives it, degrees counter-clockwise; 0 if none.
+    pub fn rotation(&self) -> i32 {
+        let turn = self.side_data_list.iter().find_map(|data| data.get("rotation")?.as_f64()).unwrap_or(0.0);
+        // Turns are multiples of 90 but for damaged matrices.
+        turn.round().clamp(-360.0, 360.0) as i32
+    }
+
+    /// Whether one of its side data has a name that contains `part`.
+    pub fn has_side_data(&self, part: &str) -> bool {
+        self.side_data_list
+            .iter()
+            .filter_map(|data| data.get("side_data_type")?.as_str())
+            .any(|name| name.contains(part))
+    }
+}
+
+fn said(tag: Option<&String>) -> Option<&str> {
+    tag.map(String::as_str).filter(|tag| !matches!(*tag, "unknown" | "unspecified" | "reserved" | ""))
+}
+
+impl Media {
+    /// The film among the streams.
+    pub fn film(&self) -> Option<&Stream> {
+        self.streams.iter().find(|stream| stream.is_film())
+    }
+
+    /// Time of the earliest stream, microseconds; 0 if unsaid.
+    pub fn start_micros(&self) -> i64 {
+        micros(self.format.start_time.as_deref()).unwrap_or(0)
+    }
+
+    /// Duration of the container, microseconds.
+    pub fn duration_micros(&self) -> Option<i64> {
+        micros(self.format.duration.as_deref())
+    }
+}
+
+/// Seconds with decimals in microseconds.
+fn micros(seconds: Option<&str>) -> Option<i64> {
+    let seconds: f64 = seconds?.parse().ok()?;
+    let micros = (seconds * 1e6).round();
+    (micros.abs() < 9e15).then_some(micros as i64)
+}
+
+/// Containers that are read. Playlists and scripts, which name other files, are not among them.
+pub const CONTAINERS: &str =
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,gif,nut,ivf,wtv";
+
+/// Reads a header.
+pub fn read(tools: &Tools, path: &Path) -> Outcome<Media> {
+    let mut run = tools.ffprobe();
+    run.args(["-format_whitelist", CONTAINERS, "-show_format", "-show_streams", "-show_chapters"]);
+    run.args(["-show_data_hash", "sha256", "-of", "json"]);
+    run.input(path);
+    run.json("read the header")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_with_nothing_in_them_are_read() {
+        let media: Media = serde_json::from_str(r#"{"streams":[{}],"format":{}}"#).unwrap();
+        assert!(media.film().is_none());
+        assert_eq!((media.start_micros(), media.duration_micros()), (0, None));
+    }
+
+    #[test]
+    fn covers_are_not_films_and_flags_are_told() {
+        let media: Media = serde_json::from_str(
+            r#"{"streams":[{"index":0,"codec_type":"video","disposition":{"attached_pic":1}},
+            {"index":1,"codec_type":"video","disposition":{"default":1,"forced":1,"dub":0},"tags":{"LANGUAGE":"deu"},
+             "side_data_list":[{"side_data_type":"Display Matrix","rotation":-90}],"color_space":"unknown"}]}"#,
+        )
+        .unwrap();
+        let film = media.film().unwrap();
+        assert_eq!((film.index, film.flags().as_str(), film.rotation()), (1, "default+forced", -90));
+        assert_eq!((film.tag("language"), film.colour_tags().matrix), (Some("deu"), None));
+    }
+}

@@ -1,0 +1,167 @@
+//! Joining by stream copy: parts behind each other at exact times, then every other stream of the source untouched.
+
+use std::path::Path;
+
+use crate::worker::failure::{Outcome, on_file};
+use crate::worker::ffmpeg::Tools;
+use crate::worker::index::Index;
+use crate::worker::media::{Media, Stream};
+use crate::worker::parts::Manifest;
+use crate::worker::prepare::Work;
+use crate::worker::publish::write_whole;
+use crate::worker::refusals::Container;
+
+/// A result to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Join<'a> {
+    /// Index, plan, parts.
+    pub work: &'a Work,
+    /// The parts, in order.
+    pub manifests: &'a [Manifest],
+    /// The source's header.
+    pub media: &'a Media,
+    /// The source.
+    pub source: &'a Path,
+    /// Container of the result.
+    pub container: Container,
+    /// Round whose parts are joined.
+    pub round: u32,
+}
+
+impl Join<'_> {
+    /// Writes the result to `target`.
+    pub fn run(&self, tools: &Tools, target: &Path) -> Outcome<()> {
+        let list = self.work.folder.path().join("join.txt");
+        write_whole(&list, self.list().as_bytes())?;
+        let index = &self.work.index;
+        let offset = delay_micros(index, self.media);
+        let mut run = tools.ffmpeg();
+        run.args(["-itsoffset", &format!("{offset}us")]);
+        if index.rotation != 0 {
+            run.args(["-display_rotation", &index.rotation.to_string()]);
+        }
+        run.args(["-f", "concat", "-safe", "0"]).input(&list).input(self.source);
+        run.args(["-map", "0:v:0"]);
+        let copied: Vec<&Stream> = copied(self.media, index.stream).collect();
+        for stream in &copied {
+            run.args(["-map", &format!("1:{}", stream.index)]);
+        }
+        run.args(["-map_metadata", "1", "-map_chapters", "1", "-c", "copy", "-max_interleave_delta", "0"]);
+        let film = self.media.streams.iter().find(|stream| stream.index == index.stream);
+        for (number, stream) in (0u32..).zip(film.into_iter().chain(copied)) {
+            run.args([&format!("-disposition:{number}"), &stream.flags()]);
+        }
+        for name in ["language", "title", "handler_name"] {
+            if let Some(text) = film.and_then(|film| film.tag(name)) {
+                run.args(["-metadata:s:v:0", &format!("{name}={text}")]);
+            }
+        }
+        run.args(["-bsf:v:0", &last_duration(index)]);
+        match self.container {
+            Container::Mp4 | Container::Mov => {
+                let scale = index.base.den.to_string();
+                run.args([
+                    "-video_track_timescale",
+                    &scale,
+                    "-movie_timescale",
+                    &movie_scale(index.base.den),
+                ]);
+                if self.media.format.tags.keys().any(|tag| tag.starts_with("com.")) {
+                    run.args(["-movflags", "use_metadata_tags"]);
+                }
+            }
+            Container::Mkv => {
+                run.args(["-default_mode", "passthrough"]);
+            }
+        }
+        run.args(["-f", self.container.muxer()]).file(target);
+        run.run("join the parts")?;
+        std::fs::remove_file(&list).map_err(on_file("remove", &list))
+    }
+
+    /// The list of parts with exact durations: differences of rounded absolute times, so that nothing adds up.
+    fn list(&self) -> String {
+        let index = &self.work.index;
+        let since_start = |frame: u64| {
+            let first = index.time(0).unwrap_or(0);
+            index.base.micros(index.time(frame).unwrap_or(first).saturating_sub(first))
+        };
+        let mut list = "ffconcat version 1.0\n".to_owned();
+        for part in self.manifests {
+            let path = self.work.folder.part(self.round, part.segment);
+            let micros = since_start(part.owned.end).saturating_sub(since_start(part.owned.start));
+            list.push_str(&format!("file {}\nduration {micros}us\n", quoted(&path)));
+        }
+        list
+    }
+}
+
+/// The duration of the last packet, which a part's file states as well but joining forgets; the others keep theirs.
+fn last_duration(index: &Index) -> String {
+    let last = index.base.micros(index.last_duration);
+    format!(
+        "setts=pts=PTS:dts=DTS:duration='if(eq(N,{}),round({last}/1000000/TB),DURATION)'",
+        index.frames().saturating_sub(1)
+    )
+}
+
+/// First picture's time after the start of the file: what keeps sound and pictures together.
+pub fn delay_micros(index: &Index, media: &Media) -> i64 {
+    index.base.micros(index.time(0).unwrap_or(0)).saturating_sub(media.start_micros())
+}
+
+/// A time scale for the whole file that the film's divides, so that delays are exact; at least a thousandth.
+fn movie_scale(den: u32) -> String {
+    let times = 1000u32.div_ceil(den.max(1));
+    den.saturating_mul(times).to_string()
+}
+
+/// The source's streams that go into the result as they are.
+pub fn copied(media: &Media, film: u32) -> impl Iterator<Item = &Stream> {
+    media.streams.iter().filter(move |stream| {
+        stream.index != film
+            && (stream.is_cover()
+                || ["audio", "subtitle", "attachment"].contains(&stream.codec_type.as_str()))
+    })
+}
+
+/// What is left out, for people.
+pub fn left_out(media: &Media, film: u32) -> Vec<String> {
+    let taken: Vec<u32> = copied(media, film).map(|stream| stream.index).chain([film]).collect();
+    let left = media.streams.iter().filter(|stream| !taken.contains(&stream.index));
+    left.map(|stream| format!("{} stream {} is left out", stream.codec_type, stream.index)).collect()
+}
+
+/// A path as the list takes it.
+fn quoted(path: &Path) -> String {
+    format!("'file:{}'", path.to_string_lossy().replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_movie_scale_is_a_multiple_of_the_films() {
+        for (den, scale) in [(12_800, "12800"), (25, "1000"), (24, "1008"), (1000, "1000"), (999, "1998")] {
+            assert_eq!(movie_scale(den), scale);
+        }
+    }
+
+    #[test]
+    fn names_are_quoted() {
+        assert_eq!(quoted(Path::new("/a'b/c d")), r"'file:/a'\''b/c d'");
+    }
+
+    #[test]
+    fn data_and_second_films_are_left_out() {
+        let media: Media = serde_json::from_str(
+            r#"{"streams":[{"index":0,"codec_type":"video"},{"index":1,"codec_type":"audio"},
+            {"index":2,"codec_type":"data"},{"index":3,"codec_type":"video","disposition":{"attached_pic":1}},
+            {"index":4,"codec_type":"video"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(copied(&media, 0).map(|stream| stream.index).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(left_out(&media, 0), ["data stream 2 is left out", "video stream 4 is left out"]);
+    }
+}

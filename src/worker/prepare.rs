@@ -1,0 +1,151 @@
+//! `prepare`: proves the GPU, cuts the segment for the engine, and waits for the GPU's memory last.
+
+use std::path::Path;
+
+use super::cut::{Cut, cut};
+use super::failure::{Failure, Outcome, on_file};
+use super::ffmpeg::Tools;
+use super::folder::{Mounts, WorkFolder};
+use super::gpu::Driver;
+use super::index::Index;
+use super::parts;
+use super::plan::{Piece, Plan, Span, pieces};
+use super::publish::{free_bytes, human, read_json};
+use crate::api::profile::InputKind;
+use crate::api::worker::{
+    Code, EngineInput, EngineOutput, JobRef, PrepareFigures, PrepareTask, piece_input, piece_output,
+};
+
+/// A job's index and plan, read from its work folder.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// The folder.
+    pub folder: WorkFolder,
+    /// The film's index.
+    pub index: Index,
+    /// Its plan.
+    pub plan: Plan,
+}
+
+impl Work {
+    /// Reads index and plan and proves that they belong together.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] if one is missing or they do not belong together.
+    pub fn open(mounts: &Mounts, job: &JobRef) -> Outcome<Self> {
+        let folder = mounts.work_folder(job)?;
+        let missing = |path: &Path| Failure::stop(Code::Internal, format!("{} is missing", path.display()));
+        let (index, digest) = Index::read(&folder.index())?.ok_or_else(|| missing(&folder.index()))?;
+        let plan: Plan = read_json(&folder.plan())?.ok_or_else(|| missing(&folder.plan()))?;
+        if plan.v != 1
+            || plan.index != digest
+            || plan.segments.last().map(|last| last.end) != Some(index.frames())
+        {
+            return Err(Failure::stop(Code::Internal, "plan and index do not belong together"));
+        }
+        Ok(Self { folder, index, plan })
+    }
+
+    /// What a segment owns.
+    ///
+    /// # Errors
+    /// [`Code::Usage`] if the plan has no such segment.
+    pub fn segment(&self, number: u32) -> Outcome<Span> {
+        self.plan.segment(number).ok_or_else(|| {
+            Failure::stop(Code::Usage, format!("segment {number} is not one of {}", self.plan.segments.len()))
+        })
+    }
+
+    /// The pieces of a segment.
+    ///
+    /// # Errors
+    /// [`Code::Usage`] for another number of pieces than 1, 2 or 4, or a frame rule that admits nothing.
+    pub fn pieces(&self, segment: u32, count: u32, engine: &EngineInput) -> Outcome<Vec<Piece>> {
+        let owned = self.segment(segment)?;
+        let allowed = [1, 2, 4].contains(&count).then_some(count);
+        allowed.and_then(|count| pieces(owned, count, self.index.frames(), engine)).ok_or_else(|| {
+            Failure::stop(Code::Usage, format!("segment {segment} cannot be run in {count} pieces"))
+        })
+    }
+}
+
+/// Runs the stage; `figures` are filled whatever the end.
+pub fn prepare(
+    tools: &Tools,
+    mounts: &Mounts,
+    nvml: Option<&Path>,
+    task: &PrepareTask,
+    figures: &mut PrepareFigures,
+) -> Outcome<()> {
+    let work = Work::open(mounts, &task.job)?;
+    if parts::verified(&work.folder, &work.plan, task.round, task.segment)?.is_some() {
+        let text = format!("segment {} of round {} is finished already", task.segment, task.round);
+        return Err(Failure::stop(Code::AlreadyDone, text));
+    }
+    let source = mounts.source_file(&task.source.path)?;
+    work.index.prove_unchanged(&source, &task.source.path)?;
+    let driver = Driver::start(nvml);
+    driver.prove_identity(&task.gpu, figures)?;
+    figures.frames = cut_segment(tools, mounts, &work, task)?;
+    work.index.prove_unchanged(&source, &task.source.path)?;
+    driver.wait_for_memory(&task.gpu, figures)
+}
+
+/// Cuts all pieces of a segment and makes the engine's output folders; the number of pictures it will read.
+pub fn cut_segment(tools: &Tools, mounts: &Mounts, work: &Work, task: &PrepareTask) -> Outcome<u32> {
+    let source = mounts.source_file(&task.source.path)?;
+    let pieces = work.pieces(task.segment, task.pieces, &task.engine)?;
+    let frames = pieces.iter().fold(0, |sum: u64, piece| sum.saturating_add(piece.read.frames()));
+    prove_space(mounts, work, task, frames)?;
+    for (number, piece) in (0u32..).zip(&pieces) {
+        let target = mounts.scratch_path(&piece_input(task.engine.kind, number));
+        let folder = target.parent().unwrap_or(&target);
+        if folder.exists() {
+            // What an earlier start of this container left.
+            std::fs::remove_dir_all(folder).map_err(on_file("empty", folder))?;
+        }
+        std::fs::create_dir_all(folder).map_err(on_file("create", folder))?;
+        make_output_folder(mounts, &task.output, number)?;
+        cut(
+            tools,
+            &Cut {
+                source: &source,
+                name: &task.source.path,
+                index: &work.index,
+                read: piece.read,
+                pad: task.engine.pad,
+                kind: task.engine.kind,
+                target: &target,
+            },
+        )?;
+        tracing::info!(piece = number, frames = piece.read.frames(), "cut");
+    }
+    Ok(u32::try_from(frames).unwrap_or(u32::MAX))
+}
+
+fn make_output_folder(mounts: &Mounts, output: &EngineOutput, piece: u32) -> Outcome<()> {
+    let path = mounts.scratch_path(&piece_output(output, piece));
+    let folder = match output.kind {
+        crate::api::profile::OutputKind::Video => path.parent().unwrap_or(&path),
+        crate::api::profile::OutputKind::Pictures => &path,
+    };
+    std::fs::create_dir_all(folder).map_err(on_file("create", folder))
+}
+
+/// A lossless file of the read pictures is seldom larger than half of what they are raw.
+fn prove_space(mounts: &Mounts, work: &Work, task: &PrepareTask, frames: u64) -> Outcome<()> {
+    let raw_bytes_per_pixel: u64 = match task.engine.kind {
+        InputKind::Video => 1,
+        InputKind::Pictures => 2,
+    };
+    let need = u64::from(work.index.width)
+        .saturating_mul(work.index.height.into())
+        .saturating_mul(frames)
+        .saturating_mul(raw_bytes_per_pixel);
+    let free = free_bytes(&mounts.scratch)?;
+    if free >= need {
+        return Ok(());
+    }
+    let text = format!("scratch has {} free, {frames} pictures need about {}", human(free), human(need));
+    Err(Failure::stop(Code::OutOfSpace, text))
+}

@@ -1,0 +1,135 @@
+//! Time bases: positive ratios, and times in them. Integers throughout; nothing is rounded unless it says so.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A positive ratio, `1/12800`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Ratio {
+    /// Numerator, at least 1.
+    pub num: u32,
+    /// Denominator, at least 1.
+    pub den: u32,
+}
+
+impl Ratio {
+    /// A ratio in lowest terms; `None` if a term is 0 or the terms do not fit.
+    pub fn reduced(num: u128, den: u128) -> Option<Self> {
+        let common = gcd(num, den);
+        let part = |term: u128| u32::try_from(term.checked_div(common)?).ok().filter(|term| *term > 0);
+        Some(Self { num: part(num)?, den: part(den)? })
+    }
+
+    /// `ticks` of this base in microseconds, rounded down.
+    pub fn micros_floor(self, ticks: i64) -> i64 {
+        self.scaled(ticks, 1_000_000, 0)
+    }
+
+    /// `ticks` of this base in microseconds, rounded to the nearest.
+    pub fn micros(self, ticks: i64) -> i64 {
+        self.scaled(ticks, 1_000_000, i128::from(self.den) / 2)
+    }
+
+    fn scaled(self, ticks: i64, per_second: i128, add: i128) -> i64 {
+        let value = i128::from(ticks)
+            .saturating_mul(i128::from(self.num))
+            .saturating_mul(per_second)
+            .saturating_add(add)
+            .div_euclid(i128::from(self.den).max(1));
+        i64::try_from(value).unwrap_or(i64::MAX)
+    }
+
+    /// Whether two durations in two bases are equal to within half a tick of the coarser base.
+    pub fn same(self, ticks: i64, other: Self, other_ticks: i64) -> bool {
+        let terms = |a: u32, b: u32| i128::from(a).saturating_mul(i128::from(b));
+        let mine = i128::from(ticks).saturating_mul(terms(self.num, other.den));
+        let theirs = i128::from(other_ticks).saturating_mul(terms(other.num, self.den));
+        let tick = terms(self.num, other.den).max(terms(other.num, self.den));
+        mine.saturating_sub(theirs).saturating_mul(2).saturating_abs() <= tick
+    }
+
+    /// As a number.
+    pub fn value(self) -> f64 {
+        f64::from(self.num) / f64::from(self.den)
+    }
+}
+
+fn gcd(mut a: u128, mut b: u128) -> u128 {
+    while b != 0 {
+        (a, b) = (b, a.checked_rem(b).unwrap_or(0));
+    }
+    a.max(1)
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.num, self.den)
+    }
+}
+
+/// The text is not a positive ratio.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a positive ratio")]
+pub struct NotARatio(String);
+
+impl FromStr for Ratio {
+    type Err = NotARatio;
+
+    fn from_str(text: &str) -> Result<Self, NotARatio> {
+        let wrong = || NotARatio(text.chars().take(40).collect());
+        let (num, den) = text.split_once(['/', ':']).ok_or_else(wrong)?;
+        let term = |term: &str| term.parse::<u32>().ok().filter(|term| *term > 0).ok_or_else(wrong);
+        Ok(Self { num: term(num)?, den: term(den)? })
+    }
+}
+
+impl TryFrom<String> for Ratio {
+    type Error = NotARatio;
+
+    fn try_from(text: String) -> Result<Self, NotARatio> {
+        text.parse()
+    }
+}
+
+impl From<Ratio> for String {
+    fn from(ratio: Ratio) -> Self {
+        ratio.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_read_and_reduced() {
+        assert_eq!("1001/30000".parse::<Ratio>().unwrap().to_string(), "1001/30000");
+        for wrong in ["", "1", "0/1", "1/0", "-1/2", "1/2/3", "99999999999/1"] {
+            assert!(wrong.parse::<Ratio>().is_err(), "{wrong}");
+        }
+        assert_eq!(Ratio::reduced(150 * 30_000, 150 * 1001).unwrap().to_string(), "30000/1001");
+        assert_eq!(Ratio::reduced(1, 0), None);
+        assert_eq!(Ratio::reduced(u128::MAX, 1), None);
+    }
+
+    #[test]
+    fn microseconds_round_as_asked() {
+        let base: Ratio = "1/30000".parse().unwrap();
+        assert_eq!((base.micros_floor(1001), base.micros(1001)), (33_366, 33_367));
+        assert_eq!(base.micros_floor(-1001), -33_367);
+        assert_eq!(base.micros(i64::MAX), i64::MAX);
+    }
+
+    #[test]
+    fn times_in_two_bases_are_the_same_within_half_a_tick() {
+        let (fine, coarse): (Ratio, Ratio) = ("1/12800".parse().unwrap(), "1/1000".parse().unwrap());
+        assert!(fine.same(512, coarse, 40));
+        assert!(fine.same(427, coarse, 33));
+        assert!(!fine.same(427, coarse, 34));
+        assert!(fine.same(512, fine, 512));
+        assert!(!fine.same(512, fine, 513));
+    }
+}

@@ -1,0 +1,287 @@
+//! Films that are refused, each with its word and its numbers, and what is odd but accepted.
+//!
+//! Two looks: [`check_header`] before the decode, so that most refusals come at once; [`check_pictures`] after it.
+
+use super::colour::{Colour, bits, has_alpha};
+use super::failure::{Failure, Outcome};
+use super::index::{Pictures, count};
+use super::media::{Media, Stream};
+use super::ratio::Ratio;
+use crate::api::worker::{Code, Deinterlace, Source};
+
+/// Container of the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Container {
+    /// `.mp4`
+    Mp4,
+    /// `.mov`
+    Mov,
+    /// `.mkv`
+    Mkv,
+}
+
+impl Container {
+    /// By the name's ending.
+    ///
+    /// # Errors
+    /// [`Code::Usage`] for any other ending.
+    pub fn of(path: &str) -> Outcome<Self> {
+        let lower = path.to_ascii_lowercase();
+        match lower.rsplit_once('.').map(|(_, ending)| ending) {
+            Some("mp4") => Ok(Self::Mp4),
+            Some("mov") => Ok(Self::Mov),
+            Some("mkv") => Ok(Self::Mkv),
+            _ => Err(Failure::stop(Code::Usage, format!("{path} does not end with .mp4, .mov or .mkv"))),
+        }
+    }
+
+    /// ffmpeg's name of its muxer.
+    pub const fn muxer(self) -> &'static str {
+        match self {
+            Self::Mp4 => "mp4",
+            Self::Mov => "mov",
+            Self::Mkv => "matroska",
+        }
+    }
+
+    /// Whether it holds such a stream beside the film.
+    fn holds(self, stream: &Stream) -> bool {
+        let codec = stream.codec();
+        let mp4_sound = ["aac", "mp3", "mp2", "ac3", "eac3", "opus", "flac", "alac", "dts"];
+        match (stream.codec_type.as_str(), self) {
+            ("audio", Self::Mkv) => codec != "unknown",
+            ("audio", Self::Mp4) => mp4_sound.contains(&codec) || codec.starts_with("pcm_"),
+            ("audio", Self::Mov) => {
+                (mp4_sound.contains(&codec) && !["opus", "flac"].contains(&codec))
+                    || codec.starts_with("pcm_")
+            }
+            ("subtitle", Self::Mkv) => {
+                ["subrip", "ass", "webvtt", "hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle"]
+                    .contains(&codec)
+            }
+            ("subtitle", _) => codec == "mov_text",
+            ("attachment", container) => container == Self::Mkv,
+            // A cover; Matroska keeps covers as attached files, and a copy would become a second film.
+            ("video", container) => container != Self::Mkv,
+            _ => true,
+        }
+    }
+}
+
+/// The film in a file that may be upscaled, as far as its header tells.
+#[derive(Clone, Debug)]
+pub struct Accepted<'a> {
+    /// Its stream.
+    pub stream: &'a Stream,
+    /// Its time base.
+    pub base: Ratio,
+    /// What is odd.
+    pub warnings: Vec<String>,
+}
+
+fn refuse<T>(word: &str, text: impl std::fmt::Display) -> Outcome<T> {
+    Err(Failure::stop(Code::UnsupportedSource, format!("{word}: {text}")))
+}
+
+/// Text that is not a film but names others, by its first bytes.
+pub fn check_first_bytes(name: &str, bytes: &[u8]) -> Outcome<()> {
+    let text = String::from_utf8_lossy(bytes);
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    for (start, what) in [("#EXTM3U", "HLS"), ("ffconcat", "concat"), ("<MPD", "DASH"), ("[playlist]", "PLS")]
+    {
+        if text.starts_with(start) {
+            return refuse("Playlist", format!("{name} is a {what} playlist; name the film itself"));
+        }
+    }
+    if text.starts_with("<?xml") && text.contains("<MPD") {
+        return refuse("Playlist", format!("{name} is a DASH playlist; name the film itself"));
+    }
+    Ok(())
+}
+
+/// Looks at the header.
+///
+/// # Errors
+/// [`Code::InvalidSource`] without a film in it, [`Code::UnsupportedSource`] with the word of the refusal.
+pub fn check_header<'a>(media: &'a Media, source: &Source, container: Container) -> Outcome<Accepted<'a>> {
+    let name = &source.path;
+    let stream = choose(media, source)?;
+    let invalid =
+        |what: &str| Failure::stop(Code::InvalidSource, format!("{name}: the video stream has no {what}"));
+    if ["encv", "enca", "drmi"].contains(&stream.codec_tag_string.as_str())
+        || stream.has_side_data("Encryption")
+    {
+        return refuse("Encrypted", format!("stream {} of {name} is encrypted", stream.index));
+    }
+    let height =
+        stream.height.filter(|height| (1..=32_768).contains(height)).ok_or_else(|| invalid("size"))?;
+    stream.width.filter(|width| (1..=32_768).contains(width)).ok_or_else(|| invalid("size"))?;
+    let format =
+        stream.pix_fmt.as_deref().ok_or_else(|| invalid("pixel format that this ffmpeg can decode"))?;
+    let base = stream.base().ok_or_else(|| invalid("time base"))?;
+
+    let transfer = stream.color_transfer.as_deref().unwrap_or_default();
+    if ["smpte2084", "arib-std-b67"].contains(&transfer) {
+        return refuse(
+            "HighDynamicRange",
+            format!("{name} has transfer {transfer}; only standard range is upscaled"),
+        );
+    }
+    if stream.has_side_data("DOVI") || ["dvhe", "dvh1"].contains(&stream.codec_tag_string.as_str()) {
+        return refuse(
+            "HighDynamicRange",
+            format!("{name} is Dolby Vision; only standard range is upscaled"),
+        );
+    }
+    let Some(colour) = Colour::of(stream.colour_tags(), height, format) else {
+        let matrix = stream.color_space.as_deref().unwrap_or_default();
+        return refuse(
+            "HighDynamicRange",
+            format!("{name} has matrix {matrix}, which cannot be converted exactly"),
+        );
+    };
+    let order = stream.field_order.as_deref().unwrap_or("unknown");
+    if !["progressive", "unknown"].contains(&order) {
+        return refuse("Interlaced", interlaced(name, &format!("its field order is {order}"), source));
+    }
+    if (has_alpha(format) || stream.tag("alpha_mode") == Some("1")) && !source.drop_alpha {
+        return refuse(
+            "Alpha",
+            format!("{name} has an alpha channel ({format}); set input.dropAlpha to lose it"),
+        );
+    }
+
+    let mut warnings = Vec::new();
+    for other in media.streams.iter().filter(|other| other.index != stream.index) {
+        if other.is_film() {
+            warnings.push(format!("video stream {} is left out", other.index));
+        } else if !["audio", "video", "subtitle", "attachment"].contains(&other.codec_type.as_str()) {
+            warnings.push(format!("{} stream {} is left out", other.codec_type, other.index));
+        } else if !container.holds(other) {
+            return refuse(
+                "StreamsDoNotFit",
+                format!(
+                    "{} stream {} ({}) does not fit into {}; end the destination's name with that of the source or .mkv",
+                    if other.is_cover() { "cover" } else { &other.codec_type },
+                    other.index,
+                    other.codec(),
+                    container.muxer()
+                ),
+            );
+        }
+    }
+    if bits(format) > 8 {
+        warnings.push(format!("{} bits per component are upscaled in 8", bits(format)));
+    }
+    if colour.deduced {
+        warnings.push(format!("no colour tags; read and tagged as {}", colour.matrix));
+    }
+    Ok(Accepted { stream, base, warnings })
+}
+
+fn choose<'a>(media: &'a Media, source: &Source) -> Outcome<&'a Stream> {
+    let name = &source.path;
+    let films: Vec<&Stream> = media.streams.iter().filter(|stream| stream.is_film()).collect();
+    let numbers = || films.iter().map(|film| film.index.to_string()).collect::<Vec<_>>().join(", ");
+    match (source.video_stream, films.as_slice()) {
+        (_, []) => Err(Failure::stop(
+            Code::InvalidSource,
+            format!("{name}: no video stream found ({} streams)", media.streams.len()),
+        )),
+        (None, [only]) => Ok(only),
+        (None, _) => refuse(
+            "SeveralVideoStreams",
+            format!(
+                "{name} has {} video streams ({}); name one in input.videoStream",
+                films.len(),
+                numbers()
+            ),
+        ),
+        (Some(wanted), _) => films.iter().find(|film| film.index == wanted).copied().ok_or_else(|| {
+            Failure::stop(
+                Code::InvalidSource,
+                format!("{name}: stream {wanted} is not a video stream; there are {}", numbers()),
+            )
+        }),
+    }
+}
+
+fn interlaced(name: &str, how: &str, source: &Source) -> String {
+    let answer = match source.deinterlace {
+        Deinterlace::Off => "deinterlace it first",
+        Deinterlace::Frame | Deinterlace::Field => "this version cannot deinterlace; do it first",
+    };
+    format!("{name} is interlaced ({how}); {answer}")
+}
+
+/// Looks at the pictures; their times and what is odd.
+///
+/// # Errors
+/// [`Code::UnsupportedSource`] with the word of the refusal.
+pub fn check_pictures(
+    pictures: &Pictures,
+    source: &Source,
+    base: Ratio,
+    header_micros: Option<i64>,
+) -> Outcome<(Vec<i64>, Vec<String>)> {
+    let name = &source.path;
+    let total = count(pictures.pts.len());
+    if let Some((number, other)) = &pictures.differs {
+        let ((w, h), (x, y)) = (pictures.first.size, other.size);
+        return refuse(
+            "FormatChanges",
+            format!(
+                "{name} changes from {w}x{h} {} to {x}x{y} {} at picture {number}",
+                pictures.first.format, other.format
+            ),
+        );
+    }
+    if pictures.interlaced.saturating_mul(20) > total {
+        let how = format!("{} of {total} pictures", pictures.interlaced);
+        return refuse("Interlaced", interlaced(name, &how, source));
+    }
+    let mut times: Vec<i64> = Vec::with_capacity(pictures.pts.len());
+    for pts in &pictures.pts {
+        let number = times.len();
+        match (pts, times.last()) {
+            (None, _) => return refuse("BrokenTimes", format!("picture {number} of {name} has no time")),
+            (Some(time), Some(before)) if time <= before => {
+                return refuse(
+                    "BrokenTimes",
+                    format!("picture {number} of {name} is not later than the one before it"),
+                );
+            }
+            (Some(time), _) => times.push(*time),
+        }
+    }
+    let mut warnings = Vec::new();
+    let complaints = pictures.complaints.lines;
+    if complaints > 0 {
+        let said = pictures.complaints.summary();
+        if source.strict {
+            return refuse("Damaged", format!("{name}: {complaints} messages of the decoder: {said}"));
+        }
+        warnings.push(format!("{complaints} messages of the decoder: {said}"));
+    }
+    let (first, last) = (times.first().copied().unwrap_or(0), times.last().copied().unwrap_or(0));
+    let shown = base.micros(last.saturating_sub(first).saturating_add(pictures.last_duration));
+    if let Some(header) = header_micros {
+        // Sound may be longer than the film; only a film that stops well before its header says is told of.
+        let missing = header.saturating_sub(shown);
+        if missing > 1_000_000 && missing > header / 20 {
+            let told = format!(
+                "the header says {:.1} s, {:.1} s can be decoded",
+                header as f64 / 1e6,
+                shown as f64 / 1e6
+            );
+            if source.strict {
+                return refuse("Truncated", format!("{name}: {told}"));
+            }
+            warnings.push(told);
+        }
+    }
+    Ok((times, warnings))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+use super::*;
+use crate::worker::ffmpeg::Said;
+use crate::worker::index::Seen;
+
+fn source() -> Source {
+    Source {
+        path: "in/film.mp4".to_owned(),
+        video_stream: None,
+        deinterlace: Deinterlace::Off,
+        drop_alpha: false,
+        strict: false,
+    }
+}
+
+fn media(streams: &str) -> Media {
+    serde_json::from_str(&format!(r#"{{"streams":[{streams}],"format":{{}}}}"#)).unwrap()
+}
+
+fn film(more: &str) -> String {
+    format!(
+        r#"{{"index":0,"codec_type":"video","codec_name":"h264","width":64,"height":36,"pix_fmt":"yuv420p",
+        "time_base":"1/12800"{more}}}"#
+    )
+}
+
+fn word(media: &Media, source: &Source, container: Container) -> String {
+    let error = check_header(media, source, container).unwrap_err();
+    assert_eq!(error.code(), Code::UnsupportedSource, "{error}");
+    error.to_string().split(':').next().unwrap().to_owned()
+}
+
+#[test]
+fn headers_are_refused_with_their_word() {
+    for (more, expected) in [
+        (r#","color_transfer":"smpte2084""#, "HighDynamicRange"),
+        (r#","color_transfer":"arib-std-b67""#, "HighDynamicRange"),
+        (r#","side_data_list":[{"side_data_type":"DOVI configuration record"}]"#, "HighDynamicRange"),
+        (r#","color_space":"ictcp""#, "HighDynamicRange"),
+        (r#","field_order":"tt""#, "Interlaced"),
+        (r#","codec_tag_string":"encv""#, "Encrypted"),
+        (r#","tags":{"alpha_mode":"1"}"#, "Alpha"),
+    ] {
+        assert_eq!(word(&media(&film(more)), &source(), Container::Mp4), expected, "{more}");
+    }
+    let two = format!("{},{}", film(""), film("").replace(r#""index":0"#, r#""index":1"#));
+    assert_eq!(word(&media(&two), &source(), Container::Mp4), "SeveralVideoStreams");
+    let named = Source { video_stream: Some(1), ..source() };
+    assert_eq!(check_header(&media(&two), &named, Container::Mp4).unwrap().stream.index, 1);
+}
+
+#[test]
+fn streams_that_a_container_cannot_hold_are_refused() {
+    let with = |stream: &str| media(&format!("{},{stream}", film("")));
+    let srt = r#"{"index":1,"codec_type":"subtitle","codec_name":"subrip"}"#;
+    let font = r#"{"index":1,"codec_type":"attachment","codec_name":"ttf"}"#;
+    let cover = r#"{"index":1,"codec_type":"video","codec_name":"png","disposition":{"attached_pic":1}}"#;
+    for (stream, container) in
+        [(srt, Container::Mp4), (srt, Container::Mov), (font, Container::Mp4), (cover, Container::Mkv)]
+    {
+        assert_eq!(word(&with(stream), &source(), container), "StreamsDoNotFit", "{stream}");
+    }
+    for (stream, container) in [(srt, Container::Mkv), (font, Container::Mkv), (cover, Container::Mp4)] {
+        assert!(check_header(&with(stream), &source(), container).is_ok(), "{stream}");
+    }
+}
+
+#[test]
+fn data_streams_are_left_out_with_a_warning() {
+    let media = media(&format!(r#"{},{{"index":1,"codec_type":"data"}}"#, film("")));
+    let accepted = check_header(&media, &source(), Container::Mp4).unwrap();
+    assert!(accepted.warnings.contains(&"data stream 1 is left out".to_owned()));
+}
+
+#[test]
+fn a_file_without_a_film_is_invalid() {
+    for streams in ["", r#"{"codec_type":"audio"}"#] {
+        let error = check_header(&media(streams), &source(), Container::Mp4).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidSource);
+    }
+}
+
+#[test]
+fn playlists_are_known_by_their_first_bytes() {
+    for text in ["#EXTM3U\n", "\u{feff}#EXTM3U", "ffconcat version 1.0", "<?xml?><MPD>", "  [playlist]"] {
+        let error = check_first_bytes("x", text.as_bytes()).unwrap_err();
+        assert!(error.to_string().starts_with("Playlist: "), "{error}");
+    }
+    assert!(check_first_bytes("x", b"\x00\x00\x00\x20ftyp").is_ok());
+}
+
+fn pictures(pts: &[Option<i64>]) -> Pictures {
+    Pictures {
+        pts: pts.to_vec(),
+        hashes: vec![String::new(); pts.len()],
+        keys: vec![0],
+        interlaced: 0,
+        first: Seen { key: true, interlaced: false, size: (64, 36), format: "gray".to_owned(), duration: 40 },
+        differs: None,
+        last_duration: 40,
+        complaints: Said::default(),
+    }
+}
+
+#[test]
+fn pictures_are_refused_with_their_word() {
+    let base: Ratio = "1/1000".parse().unwrap();
+    let word = |pictures: &Pictures, source: &Source, header: Option<i64>| {
+        check_pictures(pictures, source, base, header)
+            .unwrap_err()
+            .to_string()
+            .split(':')
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(word(&pictures(&[Some(0), None]), &source(), None), "BrokenTimes");
+    assert_eq!(word(&pictures(&[Some(0), Some(0)]), &source(), None), "BrokenTimes");
+    let mut odd = pictures(&[Some(0), Some(40)]);
+    odd.interlaced = 1;
+    assert_eq!(word(&odd, &source(), None), "Interlaced");
+    let mut odd = pictures(&[Some(0), Some(40)]);
+    odd.differs = Some((1, odd.first.clone()));
+    assert_eq!(word(&odd, &source(), None), "FormatChanges");
+    let strict = Source { strict: true, ..source() };
+    let short = pictures(&[Some(0), Some(40)]);
+    assert_eq!(word(&short, &strict, Some(5_000_000)), "Truncated");
+    let (times, warnings) = check_pictures(&short, &source(), base, Some(5_000_000)).unwrap();
+    assert_eq!((times, warnings.len()), (vec![0, 40], 1));
+    assert_eq!(check_pictures(&short, &source(), base, Some(80_000)).unwrap().1.len(), 0);
+}

@@ -1,0 +1,75 @@
+//! Life of the library, versions, names of processes.
+
+use std::ffi::{c_char, c_int, c_uint};
+
+use crate::abi::{Code, Out, answer};
+use crate::library::library;
+
+/// CUDA 13.0, as NVML counts.
+const CUDA_VERSION: c_int = 13_000;
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlInit_v2() -> c_int {
+    answer(|| library().init())
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlInitWithFlags(_flags: c_uint) -> c_int {
+    answer(|| library().init())
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlShutdown() -> c_int {
+    answer(|| library().shutdown())
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlErrorString(code: c_int) -> *const c_char {
+    let text = match code {
+        0 => c"Success",
+        1 => c"Uninitialized",
+        2 => c"Invalid Argument",
+        3 => c"Not Supported",
+        6 => c"Not Found",
+        7 => c"Insufficient Size",
+        9 => c"Driver Not Loaded",
+        10 => c"Timeout",
+        15 => c"GPU is lost",
+        18 => c"Driver/library version mismatch",
+        25 => c"Argument version mismatch",
+        _ => c"Unknown Error",
+    };
+    text.as_ptr()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlSystemGetDriverVersion(version: Out<c_char>, length: c_uint) -> c_int {
+    answer(|| version.put_text(length, &library().version()?))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlSystemGetNVMLVersion(version: Out<c_char>, length: c_uint) -> c_int {
+    answer(|| version.put_text(length, &format!("13.{}", library().version()?)))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlSystemGetCudaDriverVersion_v2(version: Out<c_int>) -> c_int {
+    answer(|| version.put(CUDA_VERSION))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlSystemGetProcessName(pid: c_uint, name: Out<c_char>, length: c_uint) -> c_int {
+    answer(|| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).map_err(|_| Code::NotFound)?;
+        let program = String::from_utf8_lossy(line.split(|byte| *byte == 0).next().unwrap_or_default());
+        // The real library cuts a long name rather than refusing it.
+        let room = usize::try_from(length).map_err(|_| Code::InvalidArgument)?.saturating_sub(1);
+        let end = (0..=room.min(program.len())).rev().find(|end| program.is_char_boundary(*end)).unwrap_or(0);
+        name.put_text(length, program.get(..end).unwrap_or_default())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlSystemGetConfComputeSettings(_settings: usize) -> c_int {
+    Code::NotSupported as c_int
+}

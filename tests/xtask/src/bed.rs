@@ -1,0 +1,383 @@
+//! The bed as a whole: up, found again, down.
+//!
+//! Everything it makes outside its own folder is in its control group, carries its name, or is in its record, so that
+//! the next `up` or `down` clears whatever a crash has left. A bed that runs as it should is left as it is; one that
+//! does not is cleared and made anew, with its volumes.
+
+mod chart;
+mod clearing;
+mod containerd;
+mod control_group;
+mod control_plane;
+mod daemon;
+mod gpus;
+mod hogs;
+mod import;
+mod layout;
+mod network;
+mod node;
+mod objects;
+mod pki;
+mod record;
+mod start;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::command::{Run, system_path, tail};
+use crate::images::{Image, Images, Programs};
+use crate::packages;
+use crate::progress::Progress;
+use crate::tools::Tools;
+use control_group::ControlGroup;
+use daemon::Daemon;
+use layout::Addresses;
+use record::Record;
+
+pub use crate::images::PAUSE_IMAGE;
+pub use layout::{Layout, NODES};
+pub use objects::namespace;
+
+/// Where the operator is installed.
+pub const OPERATOR_NAMESPACE: &str = "upscale-system";
+
+/// The tenant's namespace, with a claim of the same name that both nodes can mount.
+pub const TENANT_NAMESPACE: &str = "media";
+
+/// The helm release.
+pub const RELEASE: &str = "video-upscale";
+
+/// What to bring up.
+#[derive(Clone, Copy, Debug)]
+pub struct UpOptions {
+    /// Install the chart, too.
+    pub chart: bool,
+}
+
+impl Default for UpOptions {
+    fn default() -> Self {
+        Self { chart: true }
+    }
+}
+
+/// A bed that is up.
+#[derive(Debug)]
+pub struct Bed {
+    layout: Layout,
+    record: Record,
+    tools: Tools,
+    group: ControlGroup,
+    progress: Progress,
+}
+
+impl Bed {
+    /// Brings the bed up; leaves one that is up as it is, but for images that have changed.
+    ///
+    /// # Errors
+    /// When a program is missing and cannot be had, or something does not come up in its time.
+    pub fn up(options: &UpOptions) -> Result<Self> {
+        ensure!(rustix::process::geteuid().is_root(), "the bed makes namespaces and mounts: run it as root");
+        let progress = Progress::default();
+        let layout = Layout::find()?;
+        let _lock = lock(&layout, &progress)?;
+        fs::create_dir_all(layout.logs()).with_context(|| format!("create {}", layout.logs().display()))?;
+        packages::ensure(&layout.logs().join("apt.log"), &progress)?;
+        let tools = Tools::ensure(&layout.checkout, &layout.cache, &progress)?;
+        let programs = Programs::build(&layout.checkout, &layout.logs(), &progress)?;
+        let images = Images::ensure(&layout, &programs, &progress)?;
+        let group = ControlGroup::new(&layout.control_group())?;
+        let shape = gpus::shape(&programs, &tools)?;
+        let record = Record::read(&layout.record()).unwrap_or_default().unwrap_or_default();
+        let runs = record.whole && record.shape == shape && dead(&record).is_none();
+        let mut bed = Self { layout, record, tools, group, progress };
+        if runs {
+            progress.say("the bed is up already");
+        } else {
+            start::anew(&mut bed, &programs, shape)?;
+        }
+        bed.import(&images)?;
+        bed.wait_for_nodes()?;
+        objects::apply(&bed)?;
+        bed.record.whole = true;
+        bed.save()?;
+        if options.chart {
+            chart::install(&bed)?;
+        }
+        Ok(bed)
+    }
+
+    /// Finds the bed that an earlier call brought up.
+    ///
+    /// # Errors
+    /// When there is none, or one of its processes has ended.
+    pub fn attach() -> Result<Self> {
+        let progress = Progress::default();
+        let layout = Layout::find()?;
+        let record = Record::read(&layout.record())?.filter(|record| record.whole);
+        let record = record.context("the bed is not up: run `cargo xtask up`")?;
+        if let Some(name) = dead(&record) {
+            bail!("{name} has ended: `cargo xtask up` makes the bed anew");
+        }
+        let tools = Tools::ensure(&layout.checkout, &layout.cache, &progress)?;
+        let group = ControlGroup::new(&layout.control_group())?;
+        Ok(Self { layout, record, tools, group, progress })
+    }
+
+    /// Installs the chart, or brings an installed one to this checkout's state.
+    ///
+    /// # Errors
+    /// When helm fails or a pod does not become ready.
+    pub fn install_chart(&self) -> Result<()> {
+        chart::install(self)
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.layout.kubeconfig()
+    }
+
+    /// The repository.
+    pub fn checkout(&self) -> &Path {
+        &self.layout.checkout
+    }
+
+    /// Where everything of the bed lies.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The pinned tools.
+    pub fn tools(&self) -> &Tools {
+        &self.tools
+    }
+
+    /// Its clock and voice.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// The nodes' names.
+    pub fn nodes(&self) -> [&'static str; 2] {
+        NODES
+    }
+
+    /// The folder behind the claims: `<namespace>/<claim>`; both nodes see it at the same path.
+    pub fn volumes(&self) -> PathBuf {
+        self.layout.volumes()
+    }
+
+    /// An image's full name as the nodes know it.
+    pub fn image(&self, image: Image) -> &str {
+        self.record.images.get(image.name()).map_or("", String::as_str)
+    }
+
+    /// PATH with the tools first, and KUBECONFIG.
+    ///
+    /// # Errors
+    /// When a folder's name cannot stand in PATH.
+    pub fn tool_environment(&self) -> Result<BTreeMap<String, OsString>> {
+        let path = self.tools.search_path(std::env::var_os("PATH").unwrap_or_default())?;
+        Ok([("PATH".to_owned(), path), ("KUBECONFIG".to_owned(), self.kubeconfig().into_os_string())].into())
+    }
+
+    /// An administrator's client.
+    ///
+    /// # Errors
+    /// When the kubeconfig cannot be used.
+    pub async fn client(&self) -> Result<kube::Client> {
+        let file = self.kubeconfig();
+        let config =
+            kube::config::Kubeconfig::read_from(&file).with_context(|| format!("read {}", file.display()))?;
+        let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await;
+        kube::Client::try_from(config.context("understand the kubeconfig")?).context("make a client")
+    }
+
+    /// Calls kubectl as administrator; what it prints is the answer.
+    ///
+    /// # Errors
+    /// When kubectl fails.
+    pub fn kubectl(&self, args: &[&str]) -> Result<String> {
+        self.kubectl_call(args)?.output()
+    }
+
+    /// Applies a manifest.
+    ///
+    /// # Errors
+    /// When kubectl fails.
+    pub fn apply(&self, manifest: &Value) -> Result<()> {
+        self.kubectl_call(&["apply", "--server-side", "--force-conflicts", "-f", "-"])?
+            .input(manifest.to_string())
+            .done()
+    }
+
+    /// The simulated driver of a node.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn control(&self, node: &str) -> Result<gpusim::control::Control> {
+        let socket = self.layout.control(node);
+        gpusim::control::Control::dial(&socket).with_context(|| format!("reach the GPUs of {node}"))
+    }
+
+    /// What happened to a node's GPUs, as the simulated driver wrote it down.
+    pub fn journal(&self, node: &str) -> PathBuf {
+        self.layout.journal(node)
+    }
+
+    /// The folder behind a claim.
+    ///
+    /// # Errors
+    /// When there is no such claim, or its volume is no folder of the bed.
+    pub fn volume_path(&self, namespace: &str, claim: &str) -> Result<PathBuf> {
+        objects::volume_path(self, namespace, claim)
+    }
+
+    /// Ends every process of the bed whose program is called `program` with SIGKILL; tells how many.
+    ///
+    /// # Errors
+    /// When the bed's processes cannot be listed.
+    pub fn kill(&self, program: &str) -> Result<usize> {
+        let mut killed = 0_usize;
+        for pid in self.group.processes()? {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let first = line.split(|byte| *byte == 0).next().unwrap_or_default();
+            let name = Path::new(std::str::from_utf8(first).unwrap_or_default()).file_name();
+            if name.is_some_and(|name| name == program)
+                && Pid::from_raw(pid).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
+            {
+                killed = killed.saturating_add(1);
+            }
+        }
+        Ok(killed)
+    }
+
+    /// Ends the controller with SIGKILL, as a machine would that loses power.
+    ///
+    /// # Errors
+    /// When no controller runs.
+    pub fn kill_controller(&self) -> Result<()> {
+        ensure!(self.kill("upscale-controller")? > 0, "no controller runs on the bed");
+        Ok(())
+    }
+
+    /// Waits as [`Progress::wait`] does, but no longer than the bed's processes live.
+    ///
+    /// # Errors
+    /// When `look` fails, time is up, or a process of the bed has ended; repeats the end of its log.
+    pub fn wait<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut look: impl FnMut() -> Result<Option<T>>,
+    ) -> Result<T> {
+        self.progress.wait(what, limit, || match (look()?, dead(&self.record)) {
+            (None, Some(name)) => {
+                let log = Daemon::log(name, &self.layout.logs());
+                let text = fs::read(&log).unwrap_or_default();
+                let text = String::from_utf8_lossy(&text);
+                bail!("{name} has ended; its log {} ends with:\n{}", log.display(), tail(&text, 3000))
+            }
+            (found, _) => Ok(found),
+        })
+    }
+
+    fn kubectl_call(&self, args: &[&str]) -> Result<Run> {
+        Ok(Run::new(self.tools.path("kubectl")?).env("KUBECONFIG", self.kubeconfig()).args(args))
+    }
+
+    fn addresses(&self) -> Addresses {
+        Addresses { octet: self.record.octet }
+    }
+
+    /// Starts a process and writes it down.
+    fn start(&mut self, daemon: Daemon) -> Result<()> {
+        let name = daemon.name.clone();
+        let process = daemon.start(&self.group, &self.layout.logs())?;
+        self.record.daemons.insert(name, process);
+        self.save()
+    }
+
+    fn save(&self) -> Result<()> {
+        self.record.write(&self.layout.record())
+    }
+
+    /// A call of ctr in a node.
+    fn ctr(&self, node: &str) -> Result<Run> {
+        let ctr = self.tools.path("ctr")?;
+        Ok(node::enter(&self.layout, node).args([
+            ctr.as_path(),
+            Path::new("--address"),
+            Path::new(containerd::SOCKET),
+        ]))
+    }
+
+    fn wait_for_nodes(&self) -> Result<()> {
+        let path = r#"jsonpath={range .items[*]}{.metadata.name}={.status.conditions[?(@.type=="Ready")].status} {end}"#;
+        self.wait("both nodes to be Ready", Duration::from_secs(120), || {
+            let told = self.kubectl(&["get", "nodes", "-o", path])?;
+            let ready = NODES.iter().all(|node| told.contains(&format!("{node}=True")));
+            Ok(ready.then_some(()))
+        })
+    }
+}
+
+/// Takes the bed of this checkout down, in whatever state it is; its volumes go, too. The cache stays.
+///
+/// # Errors
+/// When something cannot be ended or removed.
+pub fn down() -> Result<()> {
+    ensure!(rustix::process::geteuid().is_root(), "the bed's mounts are root's: run it as root");
+    let progress = Progress::default();
+    let layout = Layout::find()?;
+    let _lock = lock(&layout, &progress)?;
+    let group = ControlGroup::new(&layout.control_group())?;
+    progress.say("ending the bed");
+    clearing::machine(&layout, &group, &progress)?;
+    clearing::remove(&layout.state)?;
+    let left = clearing::residue(&layout, &group)?;
+    ensure!(left.is_empty(), "left behind: {}", left.join(", "));
+    progress.say("nothing is left of it but the cache of tools and images");
+    Ok(())
+}
+
+/// What a bed of this checkout has on the machine now: processes, mounts, interfaces, control groups, folders.
+///
+/// # Errors
+/// When the machine's state cannot be read.
+pub fn residue() -> Result<Vec<String>> {
+    let layout = Layout::find()?;
+    let group = ControlGroup::new(&layout.control_group())?;
+    clearing::residue(&layout, &group)
+}
+
+/// A process that should run and does not.
+fn dead(record: &Record) -> Option<&str> {
+    record.daemons.iter().find(|(_, process)| !process.runs()).map(|(name, _)| name.as_str())
+}
+
+/// Makes this the only call that changes the bed; waits for another one.
+fn lock(layout: &Layout, progress: &Progress) -> Result<File> {
+    fs::create_dir_all(&layout.cache).with_context(|| format!("create {}", layout.cache.display()))?;
+    let path = layout.lock();
+    let file = File::create(&path).with_context(|| format!("open {}", path.display()))?;
+    progress.wait("another call that changes this bed", Duration::from_secs(3600), || {
+        match file.try_lock() {
+            Ok(()) => Ok(Some(())),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+        }
+    })?;
+    Ok(file)
+}
+
+/// PATH for processes of the bed.
+fn search_path(tools: &Tools) -> Result<OsString> {
+    tools.search_path(system_path())
+}

@@ -1,0 +1,231 @@
+//! `cargo xtask demo`: a real film through the real thing, past a foreign process and past an out-of-memory end, shown
+//! as a user would see it.
+
+pub mod attempts;
+pub mod film;
+mod neighbours;
+mod outcome;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use gpusim::control::GpuState;
+use kube::api::{Api, DeleteParams};
+use kube::runtime::conditions::is_deleted;
+use kube::runtime::wait::await_condition;
+use kube::{Client, ResourceExt};
+use serde_json::json;
+use video_upscale::api::conditions::{ConditionType, find};
+use video_upscale::api::quantity::display;
+use video_upscale::api::video_upscale::{VideoUpscale, VideoUpscaleStatus};
+
+use crate::bed::{Bed, UpOptions};
+use crate::job::{Job, manifest, summary};
+use film::Film;
+use neighbours::Neighbours;
+pub use outcome::Outcome;
+use watch::Watch;
+
+/// Namespace of the demo's tenant.
+pub const NAMESPACE: &str = "media";
+/// Claim of the demo's tenant.
+pub const CLAIM: &str = "media";
+/// Longest that the job may take.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// What the demo does.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// Film to upscale; default: a few seconds of Big Buck Bunny that come with the project
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Upscaling factor; default: 4 below 720 lines, else 2
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2..=4))]
+    scale: Option<u32>,
+    /// Write what happened to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Leave the bed up at the end, to look around in
+    #[arg(long)]
+    keep: bool,
+    #[arg(skip = "demo".to_owned())]
+    name: String,
+    #[arg(skip = true)]
+    whole_story: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { input: None, scale: None, json: None, keep: true, name: "demo".into(), whole_story: true }
+    }
+}
+
+impl Options {
+    /// The same scenario under another name, of which only the film is asserted.
+    pub fn quiet(name: &str) -> Self {
+        Self { name: name.to_owned(), whole_story: false, ..Self::default() }
+    }
+}
+
+/// Brings the bed up, runs the scenario, says where the result lies.
+pub fn run(options: &Options) -> Result<()> {
+    let bed = Bed::up(&UpOptions::default())?;
+    let runtime = tokio::runtime::Runtime::new().context("start the async runtime")?;
+    let own_film = options.input.is_none();
+    let options = Options { whole_story: own_film, ..options.clone() };
+    let outcome = runtime.block_on(scenario(&bed, &options))?;
+    if let Some(path) = &options.json {
+        let text = serde_json::to_string_pretty(&outcome).context("print the outcome")?;
+        std::fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))?;
+    }
+    let result = bed.checkout().join("target/demo").join(format!("{}.mp4", options.name));
+    if let Some(folder) = result.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    }
+    std::fs::copy(&outcome.result.path, &result).with_context(|| format!("copy to {}", result.display()))?;
+    println!("\nThe result lies at {}", result.display());
+    if options.keep {
+        println!(
+            "The bed is up: eval \"$(cargo xtask env)\"; kubectl -n {NAMESPACE} describe vu {}",
+            options.name
+        );
+        return Ok(());
+    }
+    crate::bed::down()
+}
+
+/// The scenario on a bed that is up: neighbours move in, the job is applied, watched and verified.
+pub async fn scenario(bed: &Bed, options: &Options) -> Result<Outcome> {
+    let began = Instant::now();
+    let client = bed.client().await?;
+    let default_film = bed.checkout().join("tests/clips/big-buck-bunny.mp4");
+    let input = options.input.clone().unwrap_or(default_film);
+    let source = Film::decode(&input)?;
+    let volume = bed.volume_path(NAMESPACE, CLAIM)?;
+    let (from, to) = places(&input, &options.name)?;
+    clear(&client, &options.name, &volume.join(&to)).await?;
+    put(&input, &volume.join(&from))?;
+
+    let neighbours = Neighbours::move_in(bed)?;
+    let outcome = with_neighbours(bed, &client, options, &source, &from, &to, &neighbours).await;
+    let left = neighbours.move_out();
+    let mut outcome = outcome?;
+    left?;
+    outcome.wall_seconds = began.elapsed().as_secs();
+    outcome.print();
+    if options.whole_story {
+        outcome.verify_story()?;
+    }
+    Ok(outcome)
+}
+
+async fn with_neighbours(
+    bed: &Bed,
+    client: &Client,
+    options: &Options,
+    source: &Film,
+    from: &str,
+    to: &str,
+    neighbours: &Neighbours<'_>,
+) -> Result<Outcome> {
+    neighbours.wait_until_reported(client).await?;
+    let gpus = bed.gpus()?;
+    print_gpus(&gpus);
+    let mut spec = json!({"segmentation": {"frames": 16}, "encode": {"preset": "Fast"}});
+    if let (Some(scale), Some(spec)) = (options.scale, spec.as_object_mut()) {
+        spec.insert("scale".into(), scale.into());
+    }
+    let manifest = manifest(&options.name, CLAIM, from, to, spec);
+    println!("\n$ kubectl -n {NAMESPACE} apply -f {}.yaml; kubectl -n {NAMESPACE} get vu -w", options.name);
+    let job = Job::create(client, NAMESPACE, &manifest).await?;
+    let names =
+        gpus.iter().map(|gpu| (gpu.uuid.clone(), format!("{} #{} ({})", gpu.node, gpu.index, gpu.model)));
+    let watch = Watch::start(client, &job, &names.collect());
+    let following = watch.until_finished(&job);
+    let attempts = tokio::select! {
+        attempts = tokio::time::timeout(LIMIT, following) => attempts,
+        error = neighbours.barge_in(&job) => return Err(error),
+    };
+    let state = job.get().await?;
+    let status = state.status.clone().unwrap_or_default();
+    let attempts =
+        attempts.with_context(|| format!("the job has not ended; it says: {}", summary(&status)))??;
+    let complete = find(&status.conditions, ConditionType::Complete);
+    ensure!(complete.is_some_and(|c| c.status == "True"), "the job has failed: {}", summary(&status));
+    let result = Film::decode(&bed.volume_path(NAMESPACE, CLAIM)?.join(to))?;
+    source.verify_upscaled(&result, scale_of(&status)?)?;
+    Outcome::new(bed, source, &result, &status, attempts)
+}
+
+fn scale_of(status: &VideoUpscaleStatus) -> Result<u32> {
+    let video = status.video.as_ref().context("the status does not describe the film")?;
+    u32::try_from(video.scale).context("read the scale")
+}
+
+/// Where the film lies and where the result goes, on the claim; the container stays the same.
+fn places(input: &Path, name: &str) -> Result<(String, String)> {
+    let file = input.file_name().and_then(|f| f.to_str()).context("the film needs a name in plain text")?;
+    let extension = match input.extension().and_then(|e| e.to_str()) {
+        Some(extension @ ("mp4" | "mov" | "mkv")) => extension,
+        _ => "mkv",
+    };
+    Ok((format!("in/{file}"), format!("out/{name}.{extension}")))
+}
+
+/// Takes away what an earlier run left.
+async fn clear(client: &Client, name: &str, result: &Path) -> Result<()> {
+    let jobs: Api<VideoUpscale> = Api::namespaced(client.clone(), NAMESPACE);
+    if let Some(old) = jobs.get_opt(name).await.context("look for an earlier job")? {
+        let uid = old.uid().unwrap_or_default();
+        jobs.delete(name, &DeleteParams::foreground()).await.context("delete the earlier job")?;
+        let gone = await_condition(jobs, name, is_deleted(&uid));
+        tokio::time::timeout(Duration::from_secs(60), gone)
+            .await
+            .context("wait for the earlier job to go")??;
+    }
+    for path in [result.to_owned(), with_suffix(result, ".upscale.json")] {
+        match std::fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("remove {}", path.display())),
+        }
+    }
+    Ok(())
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut text = path.as_os_str().to_owned();
+    text.push(suffix);
+    PathBuf::from(text)
+}
+
+/// Copies the film onto the claim, for the pods' user.
+fn put(input: &Path, target: &Path) -> Result<()> {
+    let folder = target.parent().context("find the folder of the film")?;
+    std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    std::fs::copy(input, target).with_context(|| format!("copy the film to {}", target.display()))?;
+    Ok(())
+}
+
+fn print_gpus(gpus: &[GpuState]) {
+    println!("\nGPUs:");
+    println!("  {:<7} {:>2}  {:<26} {:>8} {:>8}  WHO", "NODE", "#", "MODEL", "TOTAL", "FREE");
+    for gpu in gpus {
+        let holders = gpu.holders.iter().map(|h| format!("pid {} holds {}", h.pid, display(h.bytes)));
+        println!(
+            "  {:<7} {:>2}  {:<26} {:>8} {:>8}  {}",
+            gpu.node,
+            gpu.index,
+            gpu.model,
+            display(gpu.total),
+            display(gpu.free),
+            holders.collect::<Vec<_>>().join(", ")
+        );
+    }
+}
+
+/// UUID to what people call the card.
+pub type GpuNames = BTreeMap<String, String>;

@@ -1,0 +1,165 @@
+//! `cargo xtask test`: everything a change has to pass, in the order in which it fails soonest.
+
+mod bad_input;
+mod cargo;
+mod kills;
+mod tenant;
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use futures::FutureExt;
+
+use crate::bed::{Bed, UpOptions};
+use crate::demo;
+use tenant::Tenant;
+
+/// What to run.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// The release run: adds 20 kills of the controller instead of 3, and 100,000 property-test cases instead of 2,000
+    #[arg(long)]
+    full: bool,
+    /// Leave the bed up at the end, to look at what failed
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Results so far.
+#[derive(Default)]
+struct Tally {
+    passed: u64,
+    failed: Vec<String>,
+    skipped: u64,
+}
+
+impl Tally {
+    fn record(&mut self, name: &str, began: Instant, outcome: Result<()>) {
+        let seconds = began.elapsed().as_secs_f32();
+        match outcome {
+            Ok(()) => {
+                self.passed += 1;
+                println!("test {name} ... ok ({seconds:.1}s)");
+            }
+            Err(error) => {
+                println!("test {name} ... FAILED ({seconds:.1}s)\n    {error:#}");
+                self.failed.push(name.to_owned());
+            }
+        }
+    }
+}
+
+/// Runs everything; fails if one test failed.
+pub fn run(options: &Options) -> Result<()> {
+    let began = Instant::now();
+    let mut tally = Tally::default();
+    for stage in [cargo::format(), cargo::lint(), cargo::docs()] {
+        let started = Instant::now();
+        tally.record(stage.name, started, stage.run().map(|_| ()));
+    }
+    let started = Instant::now();
+    match Bed::up(&UpOptions::default()) {
+        Ok(bed) => {
+            tally.record("bed::up", started, Ok(()));
+            on_the_bed(&bed, options, &mut tally)?;
+        }
+        Err(error) => tally.record("bed::up", started, Err(error)),
+    }
+    if !options.keep {
+        let started = Instant::now();
+        tally.record("bed::down_leaves_nothing", started, down_leaves_nothing());
+    }
+    if !tally.failed.is_empty() {
+        println!("\nfailed:\n    {}", tally.failed.join("\n    "));
+    }
+    println!("\nall of it in {:.0} s", began.elapsed().as_secs_f32());
+    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed.len(), tally.skipped);
+    ensure!(tally.failed.is_empty(), "{} tests failed", tally.failed.len());
+    Ok(())
+}
+
+fn on_the_bed(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()> {
+    let counts = cargo::tests(bed, options.full).and_then(|stage| stage.run());
+    match counts {
+        Ok(counts) => {
+            tally.passed += counts.passed;
+            tally.skipped += counts.ignored;
+            tally.failed.extend(counts.failed);
+        }
+        Err(error) => tally.record("cargo test", Instant::now(), Err(error)),
+    }
+    let runtime = tokio::runtime::Runtime::new().context("start the async runtime")?;
+    runtime.block_on(scenarios(bed, options, tally))
+}
+
+macro_rules! bad_inputs {
+    ($bed:expr, $client:expr, $tally:expr, [$($test:ident),+ $(,)?]) => {
+        $(
+            let name = stringify!($test);
+            let namespace = name.replace('_', "-").chars().take(40).collect::<String>();
+            let namespace = namespace.trim_end_matches('-');
+            let started = Instant::now();
+            let outcome = guarded(async {
+                Tenant::leave($bed, $client, namespace).await?;
+                let tenant = Tenant::arrive($bed, $client.clone(), namespace).await?;
+                bad_input::$test(tenant).await
+            })
+            .await;
+            let left = guarded(Tenant::leave($bed, $client, namespace)).await;
+            $tally.record(&format!("bad_input::{name}"), started, outcome.and(left));
+        )+
+    };
+}
+
+async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()> {
+    let client = bed.client().await?;
+    let started = Instant::now();
+    let outcome = guarded(async { demo::scenario(bed, &demo::Options::default()).await.map(|_| ()) }).await;
+    tally.record("demo::a_film_comes_out_past_a_neighbour_and_an_out_of_memory_end", started, outcome);
+    bad_inputs!(
+        bed,
+        &client,
+        tally,
+        [
+            a_missing_source_is_named,
+            a_source_that_is_no_film_is_refused,
+            a_missing_claim_needs_the_user,
+            a_volume_in_use_elsewhere_is_named,
+            an_existing_destination_is_not_overwritten,
+            a_spec_against_the_rules_is_refused_at_once,
+            a_missing_profile_is_named,
+            cards_that_are_too_small_are_counted,
+            cordoned_nodes_are_named,
+            full_nodes_are_named,
+            a_quota_that_refuses_pods_is_named,
+            missing_reports_are_named,
+        ]
+    );
+    for kill in kills::plan(if options.full { 20 } else { 3 }) {
+        let started = Instant::now();
+        let outcome = guarded(kills::run(bed, &client, &kill)).await;
+        tally.record(&format!("kills::{kill}"), started, outcome);
+    }
+    Ok(())
+}
+
+/// A test that panics has failed; the others go on.
+async fn guarded(test: impl Future<Output = Result<()>>) -> Result<()> {
+    match AssertUnwindSafe(test).catch_unwind().await {
+        Ok(outcome) => outcome,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            Err(anyhow::anyhow!("panicked: {text}"))
+        }
+    }
+}
+
+fn down_leaves_nothing() -> Result<()> {
+    crate::bed::down()?;
+    let left = crate::bed::residue()?;
+    ensure!(left.is_empty(), "left behind: {}", left.join(", "));
+    Ok(())
+}

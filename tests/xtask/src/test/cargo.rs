@@ -1,0 +1,110 @@
+//! The stages that cargo runs, and the counts in what it prints.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::bed::Bed;
+
+/// One call of cargo.
+pub struct Stage {
+    /// Name among the tests.
+    pub name: &'static str,
+    command: Command,
+}
+
+/// Counts of a call.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Tests that passed.
+    pub passed: u64,
+    /// Names of tests that failed.
+    pub failed: Vec<String>,
+    /// Tests that did not run; each says why in its attribute.
+    pub ignored: u64,
+}
+
+/// Formatting.
+pub fn format() -> Stage {
+    stage("cargo fmt", &["fmt", "--all", "--check"])
+}
+
+/// Lints, warnings denied.
+pub fn lint() -> Stage {
+    stage("cargo clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+}
+
+/// Documentation, warnings denied.
+pub fn docs() -> Stage {
+    let mut stage = stage("cargo doc", &["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    stage.command.env("RUSTDOCFLAGS", "-D warnings");
+    stage
+}
+
+/// All tests of the workspace, with the bed's API server and tools.
+pub fn tests(bed: &Bed, full: bool) -> Result<Stage> {
+    let mut stage = stage("cargo test", &["test", "--workspace", "--no-fail-fast"]);
+    stage.command.env("PROPTEST_CASES", if full { "100000" } else { "2000" });
+    stage.command.env("UPSCALE_TEST_KUBECONFIG", bed.kubeconfig());
+    stage.command.envs(bed.tool_environment()?);
+    Ok(stage)
+}
+
+fn stage(name: &'static str, args: &[&str]) -> Stage {
+    let mut command = Command::new("cargo");
+    command.args(args);
+    Stage { name, command }
+}
+
+impl Stage {
+    /// Runs it, showing what it prints. Fails if cargo fails without naming a failed test.
+    pub fn run(mut self) -> Result<Counts> {
+        println!("== {}", self.name);
+        let mut child = self.command.stdout(Stdio::piped()).spawn().context("start cargo")?;
+        let stdout = child.stdout.take().context("read what cargo prints")?;
+        let mut counts = Counts::default();
+        for line in BufReader::new(stdout).lines() {
+            let line = line.context("read what cargo prints")?;
+            println!("{line}");
+            counts.read(&line);
+        }
+        let status = child.wait().context("wait for cargo")?;
+        ensure!(status.success() || !counts.failed.is_empty(), "{} ended with {status}", self.name);
+        Ok(counts)
+    }
+}
+
+impl Counts {
+    fn read(&mut self, line: &str) {
+        if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
+            self.failed.push(name.to_owned());
+        }
+        let Some(rest) = line.strip_prefix("test result: ") else { return };
+        let counted = |word: &str| -> u64 {
+            let part = rest.split([';', '.']).find_map(|part| part.trim().strip_suffix(word));
+            part.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+        };
+        self.passed += counted("passed");
+        self.ignored += counted("ignored");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_from_what_cargo_prints() {
+        let mut counts = Counts::default();
+        for line in [
+            "test a::b ... ok",
+            "test a::c ... FAILED",
+            "test result: FAILED. 12 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+            "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+        ] {
+            counts.read(line);
+        }
+        assert_eq!(counts, Counts { passed: 15, failed: vec!["a::c".into()], ignored: 2 });
+    }
+}

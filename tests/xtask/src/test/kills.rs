@@ -1,0 +1,114 @@
+//! The controller dies by kill -9 in the middle of the demo's scenario: the result is the same each time, no segment
+//! is upscaled twice at once and none is lost.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures::StreamExt;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, ListParams};
+use kube::runtime::watcher;
+use kube::{Client, ResourceExt};
+
+use crate::bed::{Bed, OPERATOR_NAMESPACE};
+use crate::demo;
+
+/// Longest a run may take until its kill is due.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// When the controller dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kill {
+    /// As soon as a claim is held whose pod does not exist.
+    BetweenClaimAndPod,
+    /// When the n-th change of a pod of the job was seen.
+    AtPodChange(u32),
+}
+
+impl fmt::Display for Kill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BetweenClaimAndPod => f.write_str("between_claim_and_pod"),
+            Self::AtPodChange(n) => write!(f, "at_pod_change_{n}"),
+        }
+    }
+}
+
+/// The instants of a run with that many kills; the same each time.
+pub fn plan(count: u32) -> Vec<Kill> {
+    let spread = (1..count).map(|n| Kill::AtPodChange(n * 97 % 83 + 3));
+    std::iter::once(Kill::BetweenClaimAndPod).chain(spread).collect()
+}
+
+/// One run of the scenario with one death in it.
+pub async fn run(bed: &Bed, client: &Client, kill: &Kill) -> Result<()> {
+    let options = demo::Options::quiet(&format!("kill-{kill}").replace('_', "-"));
+    let scenario = demo::scenario(bed, &options);
+    let (outcome, killed) = tokio::join!(scenario, tokio::time::timeout(LIMIT, strike(client, bed, kill)));
+    killed.with_context(|| format!("the instant {kill} did not come"))??;
+    let outcome = outcome?;
+    ensure!(outcome.double_bookings == 0, "{} double bookings", outcome.double_bookings);
+    Ok(())
+}
+
+async fn strike(client: &Client, bed: &Bed, kill: &Kill) -> Result<()> {
+    match kill {
+        Kill::BetweenClaimAndPod => {
+            let leases: Api<Lease> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
+            let pods: Api<Pod> = Api::namespaced(client.clone(), demo::NAMESPACE);
+            let mut events = watcher(leases, watcher::Config::default()).boxed();
+            while let Some(event) = events.next().await {
+                let Ok(watcher::Event::Apply(lease)) = event else { continue };
+                let holder = lease.spec.as_ref().and_then(|s| s.holder_identity.clone());
+                let Some(holder) = holder.filter(|_| lease.name_any().starts_with("gpu-")) else { continue };
+                // Dead first, then look: what is not there now was not made before the death.
+                bed.kill_controller()?;
+                let there = pods.get_opt(&holder).await.context("look for the pod")?.is_some();
+                revive(client).await?;
+                if !there {
+                    return Ok(());
+                }
+            }
+        }
+        Kill::AtPodChange(n) => {
+            let pods: Api<Pod> = Api::namespaced(client.clone(), demo::NAMESPACE);
+            let mut seen = 0;
+            let mut events = watcher(pods, watcher::Config::default()).boxed();
+            while let Some(event) = events.next().await {
+                let Ok(watcher::Event::Apply(_)) = event else { continue };
+                seen += 1;
+                if seen >= *n {
+                    bed.kill_controller()?;
+                    return revive(client).await;
+                }
+            }
+        }
+    }
+    anyhow::bail!("the watch ended")
+}
+
+/// Deletes the dead pod, so that its successor starts at once instead of after the kubelet's back-off.
+async fn revive(client: &Client) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
+    let controllers = ListParams::default().labels("app.kubernetes.io/component=controller");
+    for pod in pods.list(&controllers).await.context("list the controller's pods")?.items {
+        pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
+            .await
+            .context("delete the dead pod")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_kill_is_between_claim_and_pod() {
+        let kills = plan(20);
+        assert_eq!(kills.len(), 20);
+        assert_eq!(kills.iter().filter(|k| **k == Kill::BetweenClaimAndPod).count(), 1);
+    }
+}
