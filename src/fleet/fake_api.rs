@@ -1,5 +1,8 @@
 //! An API server in memory, for tests: objects by path with versions, uniqueness, preconditions, and answers that get
-//! lost on demand. It keeps a list of what it was asked.
+//! lost on demand. Collections can be listed; a watch is always refused as too old. It keeps a list of what it was
+//! asked.
+
+#![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
 
 #![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
 
@@ -55,7 +58,9 @@ impl FakeApi {
                 let (parts, body) = request.into_parts();
                 let body = body.collect_bytes().await?;
                 let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-                let answer = api.answer(parts.method.as_str(), parts.uri.path(), body);
+                let watch = parts.uri.query().is_some_and(|query| query.contains("watch=true"));
+                let method = if watch { "WATCH" } else { parts.method.as_str() };
+                let answer = api.answer(method, parts.uri.path(), body);
                 let Some((status, body)) = answer else { return std::future::pending().await };
                 let response =
                     http::Response::builder().status(status).body(Body::from(body.to_string().into_bytes()));
@@ -80,6 +85,22 @@ impl FakeApi {
     fn answer(&self, method: &str, path: &str, body: Value) -> Option<(u16, Value)> {
         let mut state = self.lock();
         state.asked.push(format!("{method} {path}"));
+        if method == "WATCH" {
+            return Some(status(410));
+        }
+        if method == "GET" && path.ends_with("s") {
+            let below = format!("{path}/");
+            let items: Vec<&Value> = state
+                .objects
+                .iter()
+                .filter(|(path, _)| path.starts_with(&below))
+                .map(|(_, item)| item)
+                .collect();
+            return Some((
+                200,
+                json!({"metadata": {"resourceVersion": state.version.to_string()}, "items": items}),
+            ));
+        }
         if method == "GET" {
             return Some(state.objects.get(path).map_or_else(|| status(404), |object| (200, object.clone())));
         }

@@ -220,3 +220,51 @@ async fn follow<K>(
 async fn rest(pause: Duration) {
     tokio::time::sleep(pause).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::fleet::fake_api::FakeApi;
+    use crate::fleet::fixtures::{RELEASE, at, gpu, node_of, report};
+    use crate::fleet::handle::FleetConfig;
+
+    fn handle() -> FleetHandle {
+        let config =
+            FleetConfig { namespace: RELEASE.into(), actor: "me".into(), watch_namespaces: Vec::new() };
+        FleetHandle::new(config).0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_is_refused_again_and_again_ends_in_a_new_list() {
+        let api = FakeApi::default();
+        let node = node_of("node-a", &report(&[gpu(0, "GPU-A", 24)], at(0)), json!({}));
+        api.put("/api/v1/nodes/node-a", serde_json::to_value(node).unwrap());
+        let fleet = handle();
+        let _elapsed = tokio::time::timeout(Duration::from_secs(60), nodes(&fleet, api.client())).await;
+        let lists = api.lock().asked.iter().filter(|asked| *asked == "GET /api/v1/nodes").count();
+        assert!((2..20).contains(&lists), "{lists} lists in a minute");
+        assert!(fleet.node_facts("node-a").is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_that_does_not_decode_harms_no_other_and_what_is_gone_is_forgotten() {
+        let api = FakeApi::default();
+        let lease = |name: &str, spec: serde_json::Value| {
+            api.put(
+                &crate::fleet::fake_api::lease_path(name),
+                json!({"metadata": {"name": name}, "spec": spec}),
+            );
+        };
+        lease("gpu-a", json!({"holderIdentity": 7}));
+        lease("gpu-b", json!({}));
+        let fleet = handle();
+        fleet.lock().apply_claim(Claim { resource_version: "1".into(), ..Claim::unclaimed("gpu-c") });
+        let watching = claims(&fleet, api.client());
+        let _elapsed = tokio::time::timeout(Duration::from_secs(5), watching).await;
+        assert!(fleet.claim_on("GPU-A").unwrap().is_unreadable());
+        assert!(fleet.claim_on("GPU-B").unwrap().is_free());
+        assert_eq!(fleet.claim_on("GPU-C"), None);
+    }
+}
