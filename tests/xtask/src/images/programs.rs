@@ -39,11 +39,6 @@ impl Programs {
             .args(["build", "--release", "--package", "video-upscale", "--package", "upscale-agent"])
             .args(["--package", "gpusim", "--package", "gpusim-nvml"])
             .long("cargo build", LIMIT, &log, progress)?;
-        // Static, so that its image needs no root file system; its libraries are those of the call above.
-        cargo()
-            .args(["rustc", "--release", "--package", "video-upscale", "--bin", "upscale-controller"])
-            .args(["--", "-C", "target-feature=+crt-static"])
-            .long("cargo rustc", LIMIT, &log, progress)?;
         let known = cargo().args(["metadata", "--format-version=1", "--no-deps"]).output()?;
         let known: Value = serde_json::from_str(&known).context("understand cargo metadata")?;
         let target =
