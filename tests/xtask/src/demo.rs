@@ -1,5 +1,9 @@
 //! `cargo xtask demo`: a real film through the real thing, past a foreign process and past an out-of-memory end, shown
 //! as a user would see it.
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "counts and times of a test; an overflow is a failed test"
+)]
 
 pub mod attempts;
 pub mod film;
@@ -7,18 +11,18 @@ mod neighbours;
 mod outcome;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use gpusim::control::GpuState;
-use kube::api::{Api, DeleteParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::runtime::conditions::is_deleted;
 use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt};
 use serde_json::json;
 use video_upscale::api::conditions::{ConditionType, find};
+use video_upscale::api::profile::UpscaleProfile;
 use video_upscale::api::quantity::display;
 use video_upscale::api::video_upscale::{VideoUpscale, VideoUpscaleStatus};
 
@@ -107,6 +111,7 @@ pub async fn scenario(bed: &Bed, options: &Options) -> Result<Outcome> {
     let volume = bed.volume_path(NAMESPACE, CLAIM)?;
     let (from, to) = places(&input, &options.name)?;
     clear(&client, &options.name, &volume.join(&to)).await?;
+    unlearn(&client).await?;
     put(&input, &volume.join(&from))?;
 
     let neighbours = Neighbours::move_in(bed)?;
@@ -168,10 +173,8 @@ fn scale_of(status: &VideoUpscaleStatus) -> Result<u32> {
 /// Where the film lies and where the result goes, on the claim; the container stays the same.
 fn places(input: &Path, name: &str) -> Result<(String, String)> {
     let file = input.file_name().and_then(|f| f.to_str()).context("the film needs a name in plain text")?;
-    let extension = match input.extension().and_then(|e| e.to_str()) {
-        Some(extension @ ("mp4" | "mov" | "mkv")) => extension,
-        _ => "mkv",
-    };
+    let extension = input.extension().and_then(|e| e.to_str());
+    let extension = extension.filter(|e| ["mp4", "mov", "mkv"].contains(e)).unwrap_or("mkv");
     Ok((format!("in/{file}"), format!("out/{name}.{extension}")))
 }
 
@@ -192,6 +195,18 @@ async fn clear(client: &Client, name: &str, result: &Path) -> Result<()> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| format!("remove {}", path.display())),
         }
+    }
+    Ok(())
+}
+
+/// Lets the operator forget what an earlier run taught it of memory, or it would not be surprised again.
+async fn unlearn(client: &Client) -> Result<()> {
+    let profiles: Api<UpscaleProfile> = Api::all(client.clone());
+    let nothing = Patch::Merge(json!({"status": {"learned": []}}));
+    for profile in profiles.list(&ListParams::default()).await.context("list the profiles")?.items {
+        let name = profile.name_any();
+        let patched = profiles.patch_status(&name, &PatchParams::default(), &nothing).await;
+        patched.with_context(|| format!("clear the status of profile {name}"))?;
     }
     Ok(())
 }
@@ -226,6 +241,3 @@ fn print_gpus(gpus: &[GpuState]) {
         );
     }
 }
-
-/// UUID to what people call the card.
-pub type GpuNames = BTreeMap<String, String>;

@@ -19,6 +19,8 @@ pub struct Job {
     pub namespace: String,
     /// Its name.
     pub name: String,
+    /// Its UID.
+    pub uid: String,
 }
 
 /// The smallest manifest: source and destination on one claim, with `extra` merged into the spec.
@@ -44,7 +46,8 @@ impl Job {
         let api: Api<VideoUpscale> = Api::namespaced(client.clone(), namespace);
         let object: VideoUpscale = serde_json::from_value(manifest.clone()).context("read the manifest")?;
         let created = api.create(&PostParams::default(), &object).await.context("create the job")?;
-        Ok(Self { api, namespace: namespace.to_owned(), name: created.name_any() })
+        let (name, uid) = (created.name_any(), created.uid().unwrap_or_default());
+        Ok(Self { api, namespace: namespace.to_owned(), name, uid })
     }
 
     /// Deletes the job.

@@ -161,6 +161,9 @@ fn evidence(draft: &mut Draft<'_>, film: &Film<'_>, pod: &SeenPod, deletion: Del
     evidence.before.clone_from(&pod.before);
     evidence.after = pod.gpu.as_ref().and_then(|gpu| draft.observed.views.get(gpu)).cloned();
     evidence.need_bytes = pod.need_bytes;
+    // Ended processes stay listed for a while: those of our own pods are nobody else's.
+    evidence.our_pods = draft.observed.pods.iter().map(|pod| pod.uid.clone()).collect();
+    evidence.our_pods.extend(draft.claim_of(pod).and_then(|claim| claim.last_pod_uid.clone()));
     evidence
 }
 

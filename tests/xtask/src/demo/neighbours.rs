@@ -21,7 +21,7 @@ const LEFT_FREE_MIB: u64 = 1536;
 /// What an engine may take while its neighbour is still starting, MiB; much less than it lacks.
 const STILL_GROWS_MIB: u64 = 1024;
 /// What the engine truly needs on the misjudged card, percent of the published formula.
-const MISJUDGED_PERCENT: u32 = 215;
+const MISJUDGED_PERCENT: u32 = 218;
 /// Model of the misjudged card.
 const MISJUDGED_MODEL: &str = "3060";
 /// Namespace of the pod that holds a GPU.

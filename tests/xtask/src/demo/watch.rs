@@ -128,7 +128,7 @@ async fn follow_events(client: Client, job: Job, began: Instant) {
     let mut events = watcher(api, watcher::Config::default()).boxed();
     while let Some(event) = events.next().await {
         let Ok(watcher::Event::Apply(event) | watcher::Event::InitApply(event)) = event else { continue };
-        let about_us = event.regarding.as_ref().is_some_and(|r| r.name.as_deref() == Some(job.name.as_str()));
+        let about_us = event.regarding.as_ref().is_some_and(|r| r.uid.as_deref() == Some(job.uid.as_str()));
         if about_us && let (Some(reason), Some(note)) = (&event.reason, &event.note) {
             say(began, &format!("event {}: {note}", reason));
         }
