@@ -3,7 +3,6 @@
 //! asked.
 
 #![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
-#![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};

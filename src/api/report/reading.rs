@@ -300,7 +300,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_true_is_refused() {
-        let wrong: [(&str, &str, fn(&ReportError) -> bool); 6] = [
+        type Expected = fn(&ReportError) -> bool;
+        let wrong: [(&str, &str, Expected); 6] = [
             (r#""v":1"#, r#""v":2"#, |e| matches!(e, ReportError::Version { found: 2 })),
             ("30064771072", "48305799168", |e| matches!(e, ReportError::FreeAboveTotal { .. })),
             ("30064771072", "18446744073709551615", |e| matches!(e, ReportError::OutOfRange { .. })),

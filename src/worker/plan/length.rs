@@ -246,6 +246,8 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
+
     use super::super::reads::tests::flashvsr;
     use super::*;
     use crate::api::profile::InputKind;
@@ -336,7 +338,7 @@ mod tests {
             budget in 1u64..200, gpus in 0u32..64, start_seconds in 0u32..200, millis in 0u32..5000,
             segment_frames in proptest::option::of(16u32..2000),
         ) {
-            prop_assume!(remainder < multiple);
+            let remainder = remainder % multiple;
             let rule = FrameRule { multiple, remainder, minimum };
             let engine = EngineInput { kind: InputKind::Video, pad: 4, frames: rule, context_before, context_after };
             let wishes = Wishes {

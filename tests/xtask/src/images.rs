@@ -142,6 +142,14 @@ impl Images {
     }
 }
 
+/// The worker image's own ffmpeg and ffprobe as programs of the host, by the variables under which tests look for them.
+///
+/// # Errors
+/// When the image cannot be unpacked.
+pub fn film_programs(layout: &Layout) -> Result<[(&'static str, PathBuf); 2]> {
+    root_fs::programs(&Store::new(&layout.cache, &layout.run)?, &layout.cache)
+}
+
 /// A tag for each image: the same inputs have the same tag.
 fn tags(recipe: &Path, context: &Path, base: &str) -> Result<BTreeMap<Image, String>> {
     let read = |file: &Path| fs::read(file).with_context(|| format!("read {}", file.display()));

@@ -2,7 +2,8 @@
 //! Where a registry is at hand the Containerfile starts from `debian:trixie-slim` instead.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -52,6 +53,38 @@ pub fn ensure(store: &Store, cache: &Path, name: &str, progress: &Progress) -> R
     progress.say("making the base image from it");
     store.commit(&tree, &reference)?;
     fs::remove_file(&tree).with_context(|| format!("remove {}", tree.display()))
+}
+
+/// The image's own ffmpeg and ffprobe, to be called on the host: unpacked once, with a wrapper each that takes the
+/// image's loader and libraries, as the host's may be older.
+///
+/// # Errors
+/// When the image cannot be unpacked.
+pub fn programs(store: &Store, cache: &Path) -> Result<[(&'static str, PathBuf); 2]> {
+    let name = name();
+    let tree = cache.join("images").join(name.replace(':', "-"));
+    if !tree.exists() {
+        let making = tree.with_extension("part");
+        fs::create_dir_all(&making).with_context(|| format!("create {}", making.display()))?;
+        store.unpack(&format!("{PREFIX}/{name}"), &making)?;
+        fs::rename(&making, &tree).with_context(|| format!("keep {}", tree.display()))?;
+    }
+    let wrapper = |program: &str| {
+        let libraries = tree.join("usr/lib/x86_64-linux-gnu");
+        let places =
+            ["", "pulseaudio", "blas", "lapack"].map(|part| libraries.join(part).display().to_string());
+        let text = format!(
+            "#!/bin/sh\nexec '{}' --library-path '{}' '{}' \"$@\"\n",
+            libraries.join("ld-linux-x86-64.so.2").display(),
+            places.join(":"),
+            tree.join("usr/bin").join(program).display()
+        );
+        let file = cache.join("images").join(program);
+        fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).context("make it a program")?;
+        Ok::<_, anyhow::Error>(file)
+    };
+    Ok([("UPSCALE_FFMPEG", wrapper("ffmpeg")?), ("UPSCALE_FFPROBE", wrapper("ffprobe")?)])
 }
 
 /// The mirror of the machine's own apt sources.

@@ -48,6 +48,21 @@ impl Store {
         self.call(["commit", "--quiet", "--rm", "--timestamp", "0", container, reference]).done()
     }
 
+    /// Copies the root file system of an image into a folder.
+    ///
+    /// # Errors
+    /// When buildah fails or the files cannot be copied.
+    pub fn unpack(&self, reference: &str, folder: &Path) -> Result<()> {
+        let container = self.call(["from", "--pull=never", reference]).output()?;
+        let container = container.trim();
+        let copied = self.call(["mount", container]).output().and_then(|mounted| {
+            let all = Path::new(mounted.trim()).join(".");
+            Run::new("cp").args(["--archive"]).args([all.as_path(), folder]).done()
+        });
+        self.call(["rm", container]).done()?;
+        copied
+    }
+
     /// Builds one stage of a Containerfile.
     ///
     /// # Errors

@@ -38,7 +38,8 @@ pub fn lint() -> Stage {
 /// Documentation, warnings denied.
 pub fn docs() -> Stage {
     let mut stage = stage("cargo doc", &["doc", "--workspace", "--no-deps", "--document-private-items"]);
-    stage.command.env("RUSTDOCFLAGS", "-D warnings");
+    // Private items are documented, too, so links to them lead somewhere.
+    stage.command.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
     stage
 }
 
@@ -48,6 +49,7 @@ pub fn tests(bed: &Bed, full: bool) -> Result<Stage> {
     stage.command.env("PROPTEST_CASES", if full { "100000" } else { "2000" });
     stage.command.env("UPSCALE_TEST_KUBECONFIG", bed.kubeconfig());
     stage.command.envs(bed.tool_environment()?);
+    stage.command.envs(crate::images::film_programs(bed.layout())?);
     Ok(stage)
 }
 
