@@ -138,6 +138,14 @@ impl Bed {
         chart::install(self)
     }
 
+    /// Takes the chart and our kinds away.
+    ///
+    /// # Errors
+    /// When helm or kubectl fails.
+    pub fn remove_chart(&self) -> Result<()> {
+        chart::remove(self)
+    }
+
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.layout.kubeconfig()

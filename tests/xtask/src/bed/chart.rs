@@ -35,3 +35,20 @@ pub fn install(bed: &Bed) -> Result<()> {
         .done()
         .context("install the chart")
 }
+
+/// Takes the release away, and our kinds with it, which the chart keeps: the next install finds a cluster that has never
+/// seen them.
+///
+/// # Errors
+/// When helm or kubectl fails.
+pub fn remove(bed: &Bed) -> Result<()> {
+    Run::new(bed.tools().path("helm")?)
+        .args(["uninstall", RELEASE, "--namespace", OPERATOR_NAMESPACE, "--ignore-not-found", "--wait"])
+        .env("KUBECONFIG", bed.kubeconfig())
+        .done()
+        .context("uninstall the chart")?;
+    let kinds = ["videoupscales.upscale.video", "upscaleprofiles.upscale.video"];
+    bed.kubectl(&[&["delete", "crd", "--ignore-not-found", "--timeout=60s"], kinds.as_slice()].concat())
+        .context("delete our kinds")?;
+    Ok(())
+}
