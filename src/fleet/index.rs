@@ -1,4 +1,4 @@
-//! The incremental index of the fleet: fed with what watches and own writes tell, frozen to a [`Snapshot`] on demand.
+//! The incremental index of the fleet: fed with what watches and own writes tell, frozen to a [`Snapshot`](super::snapshot::Snapshot) on demand.
 //! Synchronous and without I/O. Every change answers which jobs have to look again.
 
 mod freeze;

@@ -1,5 +1,5 @@
 //! Evaluates an [`UpscaleProfile`](crate::api::profile): which tile a step has on a picture, what memory it needs,
-//! how its command line reads, how long it may take. Pure and total; a profile that [`check`] accepts never makes an
+//! how its command line reads, how long it may take. Pure and total; a profile that [`check()`] accepts never makes an
 //! evaluation fail for its own sake, but every formula is still computed without overflow and says `None` instead.
 
 mod check;
@@ -30,7 +30,7 @@ pub(crate) fn step_of(spec: &UpscaleProfileSpec, step: u32) -> Option<&Step> {
     spec.ladder.get(usize::try_from(step).ok()?)
 }
 
-/// A number of the spec as an unsigned one; a negative one, which [`check`] refuses, counts as 0.
+/// A number of the spec as an unsigned one; a negative one, which [`check()`] refuses, counts as 0.
 pub(crate) fn unsigned(value: i32) -> u128 {
     u128::try_from(value).unwrap_or(0)
 }

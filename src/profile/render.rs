@@ -116,7 +116,7 @@ pub struct Rendered {
 }
 
 /// Fills the profile's command line for one piece at a step. `None` if the step is not offered for the picture, or a
-/// token has no value there ([`super::check`] refuses such profiles).
+/// token has no value there (`check` refuses such profiles).
 pub fn render(spec: &UpscaleProfileSpec, step: u32, picture: &Picture, piece: Piece) -> Option<Rendered> {
     let values = Values { spec, tiling: tile_at(spec, step, picture)?, picture, piece };
     let all = |templates: &[String]| -> Option<Vec<String>> {

@@ -1,4 +1,4 @@
-//! Whose fault the end of a pod was. [`judge`] is pure and total: every end falls into one row of [`Verdict`].
+//! Whose fault the end of a pod was. [`judge()`] is pure and total: every end falls into one row of [`Verdict`].
 //!
 //! Evidence, strongest first: the exit code of our own containers, the container's reason, the agent's view of the GPU
 //! after the end, the out-of-memory text. A neighbour's fault is never charged to the tile: where the evidence does not
@@ -87,7 +87,7 @@ impl Verdict {
     }
 }
 
-/// What [`judge`] answers.
+/// What [`judge()`] answers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Judgement {
     /// The evidence suffices.

@@ -139,7 +139,8 @@ async fn with_neighbours(
     neighbours.wait_until_reported(client).await?;
     let gpus = bed.gpus()?;
     print_gpus(&gpus);
-    let mut spec = json!({"segmentation": {"frames": 16}, "encode": {"preset": "Fast"}});
+    // As many at once as there are cards on which the best step fits whatever the misjudged one teaches.
+    let mut spec = json!({"parallelism": 6, "segmentation": {"frames": 16}, "encode": {"preset": "Fast"}});
     if let (Some(scale), Some(spec)) = (options.scale, spec.as_object_mut()) {
         spec.insert("scale".into(), scale.into());
     }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::command::Run;
 
@@ -48,19 +49,26 @@ impl Store {
         self.call(["commit", "--quiet", "--rm", "--timestamp", "0", container, reference]).done()
     }
 
-    /// Copies the root file system of an image into a folder.
+    /// Unpacks the layers of an image into a folder, one over the other.
     ///
     /// # Errors
-    /// When buildah fails or the files cannot be copied.
+    /// When buildah or tar fails.
     pub fn unpack(&self, reference: &str, folder: &Path) -> Result<()> {
-        let container = self.call(["from", "--pull=never", reference]).output()?;
-        let container = container.trim();
-        let copied = self.call(["mount", container]).output().and_then(|mounted| {
-            let all = Path::new(mounted.trim()).join(".");
-            Run::new("cp").args(["--archive"]).args([all.as_path(), folder]).done()
-        });
-        self.call(["rm", container]).done()?;
-        copied
+        let parts = tempfile::tempdir_in(folder).context("make room for the layers")?;
+        let target = format!("dir:{}", parts.path().display());
+        self.call(["push", "--quiet", "--disable-compression", reference, &target]).done()?;
+        let manifest = fs::read(parts.path().join("manifest.json")).context("read the image's manifest")?;
+        let manifest: Value = serde_json::from_slice(&manifest).context("understand the image's manifest")?;
+        let layers = manifest.get("layers").and_then(Value::as_array).context("find the image's layers")?;
+        for layer in layers.iter().filter_map(|layer| layer.get("digest")?.as_str()?.strip_prefix("sha256:"))
+        {
+            Run::new("tar")
+                .args(["--extract", "--file"])
+                .args([parts.path().join(layer)])
+                .args([OsStr::new("--directory"), folder.as_os_str()])
+                .done()?;
+        }
+        Ok(())
     }
 
     /// Builds one stage of a Containerfile.
