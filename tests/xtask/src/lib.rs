@@ -5,7 +5,7 @@
 //! - [`images`]: what runs on it
 //! - [`gpu`]: what happens to its GPUs
 //! - [`transfer`]: files into and out of its volumes
-//! - [`job`]: a `VideoUpscale` on it; [`demo`], [`test`]: what is done with all this
+//! - [`job`]: a `VideoUpscale` on it; [`demo`], [`mod@test`]: what is done with all this
 //! - [`command`], [`progress`]: how all of them run programs and tell what they wait for
 #![expect(
     clippy::disallowed_methods,
