@@ -1,8 +1,8 @@
 //! The node agent: tells, as annotations of its own Node, how much memory of each GPU is really free, who uses the
 //! rest, and whether the card can be trusted.
 //!
-//! One thread asks the driver ([`sampler`], [`observer`]); what it found is a [`observer::Snapshot`]. The other runs
-//! everything else: [`report`] turns the snapshot into words, [`publish`] decides when they are worth a write, and
+//! One thread asks the driver ([`sampler`], [`mod@observer`]); what it found is a [`observer::Snapshot`]. The other runs
+//! everything else: [`report`] turns the snapshot into words, [`mod@publish`] decides when they are worth a write, and
 //! [`http`] answers probes even while the driver hangs.
 
 mod agent;
