@@ -17,9 +17,6 @@ const SUITE: &str = "trixie";
 const INCLUDED: &str = "ffmpeg";
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Where Debian's packages come from if the machine's own sources do not say.
-const PUBLIC_MIRROR: &str = "http://mirror.example/debian";
-
 /// Its name and tag, without the prefix.
 pub fn name() -> String {
     format!("base:{}", digest([SUITE, INCLUDED]))
@@ -38,7 +35,7 @@ pub fn ensure(store: &Store, cache: &Path, name: &str, progress: &Progress) -> R
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let tree = folder.join(format!("{}.tar", name.replace(':', "-")));
     if !tree.exists() {
-        let mirror = mirror();
+        let mirror = mirror()?;
         progress
             .say(format_args!("making a Debian 13 root with ffmpeg from {mirror}, once; takes about 70 s"));
         let making = tree.with_extension("part");
@@ -88,11 +85,12 @@ pub fn programs(store: &Store, cache: &Path) -> Result<[(&'static str, PathBuf);
 }
 
 /// The mirror of the machine's own apt sources.
-fn mirror() -> String {
+fn mirror() -> Result<String> {
     let folder = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().filter_map(Result::ok);
     let files = folder.map(|entry| entry.path()).chain([Path::new("/etc/apt/sources.list").to_owned()]);
     let texts: Vec<String> = files.filter_map(|file| fs::read_to_string(file).ok()).collect();
-    texts.iter().find_map(|text| debian_mirror(text)).unwrap_or(PUBLIC_MIRROR).to_owned()
+    let found = texts.iter().find_map(|text| debian_mirror(text)).map(str::to_owned);
+    found.context("find a mirror of Debian in the machine's apt sources; add one, as the images are made from its packages")
 }
 
 /// The first address of Debian's main archive in a sources file, of either format.
