@@ -26,7 +26,7 @@ use video_upscale::api::profile::UpscaleProfile;
 use video_upscale::api::quantity::display;
 use video_upscale::api::video_upscale::{VideoUpscale, VideoUpscaleStatus};
 
-use crate::bed::{Bed, UpOptions};
+use crate::bed::{Bed, TENANT_NAMESPACE, UpOptions};
 use crate::job::{Job, manifest, summary};
 use film::Film;
 use neighbours::Neighbours;
@@ -34,9 +34,9 @@ pub use outcome::Outcome;
 use watch::Watch;
 
 /// Namespace of the demo's tenant.
-pub const NAMESPACE: &str = "media";
+pub const NAMESPACE: &str = TENANT_NAMESPACE;
 /// Claim of the demo's tenant.
-pub const CLAIM: &str = "media";
+pub const CLAIM: &str = TENANT_NAMESPACE;
 /// Longest that the job may take.
 const LIMIT: Duration = Duration::from_secs(900);
 
