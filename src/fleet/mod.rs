@@ -20,7 +20,7 @@ pub mod index;
 pub mod node;
 pub mod place;
 mod pod;
-mod resource;
+pub mod resource;
 pub mod snapshot;
 mod sweeper;
 mod watch;

@@ -1,7 +1,7 @@
 //! Kubernetes quantities (`7910Mi`, `500m`, `2`, `1e3`) as whole numbers.
 
 /// Reads a quantity in thousandths of its unit, rounded up. `None` for anything else, negative or beyond 64 bits.
-pub(super) fn thousandths(text: &str) -> Option<u64> {
+pub fn thousandths(text: &str) -> Option<u64> {
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at_checked(at)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -17,7 +17,7 @@ pub(super) fn thousandths(text: &str) -> Option<u64> {
 }
 
 /// Reads a quantity in its unit, rounded up.
-pub(super) fn whole(text: &str) -> Option<u64> {
+pub fn whole(text: &str) -> Option<u64> {
     // Beyond 2^64 thousandths a byte count still has to be read: those are given without a fraction.
     if let Ok(plain) = text.parse::<u64>() {
         return Some(plain);

@@ -32,7 +32,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::command::{Run, system_path, tail};
-use crate::images::{Image, Images, Programs};
+use crate::images::{self, FilmPrograms, Image, Images, Programs};
 use crate::packages;
 use crate::progress::Progress;
 use crate::tools::Tools;
@@ -193,6 +193,14 @@ impl Bed {
     pub fn tool_environment(&self) -> Result<BTreeMap<String, OsString>> {
         let path = self.tools.search_path(std::env::var_os("PATH").unwrap_or_default())?;
         Ok([("PATH".to_owned(), path), ("KUBECONFIG".to_owned(), self.kubeconfig().into_os_string())].into())
+    }
+
+    /// ffmpeg and ffprobe to make and check films with.
+    ///
+    /// # Errors
+    /// When the image that has them cannot be unpacked.
+    pub fn film_programs(&self) -> Result<FilmPrograms> {
+        images::film_programs(&self.layout)
     }
 
     /// An administrator's client.

@@ -28,6 +28,7 @@ use video_upscale::api::video_upscale::{VideoUpscale, VideoUpscaleStatus};
 
 use crate::bed::{Bed, TENANT_NAMESPACE, UpOptions};
 use crate::job::{Job, manifest, summary};
+use crate::transfer::{self, Place};
 use film::Film;
 use neighbours::Neighbours;
 pub use outcome::Outcome;
@@ -107,12 +108,12 @@ pub async fn scenario(bed: &Bed, options: &Options) -> Result<Outcome> {
     let client = bed.client().await?;
     let default_film = bed.checkout().join("tests/clips/big-buck-bunny.mp4");
     let input = options.input.clone().unwrap_or(default_film);
-    let source = Film::decode(&input)?;
+    let source = Film::decode(&bed.film_programs()?, &input)?;
     let volume = bed.volume_path(NAMESPACE, CLAIM)?;
     let (from, to) = places(&input, &options.name)?;
     clear(&client, &options.name, &volume.join(&to)).await?;
     unlearn(&client).await?;
-    put(&input, &volume.join(&from))?;
+    transfer::put(bed, &input, NAMESPACE, &Place { claim: CLAIM.to_owned(), path: PathBuf::from(&from) })?;
 
     let neighbours = Neighbours::move_in(bed)?;
     let outcome = with_neighbours(bed, &client, options, &source, &from, &to, &neighbours).await;
@@ -161,7 +162,7 @@ async fn with_neighbours(
         attempts.with_context(|| format!("the job has not ended; it says: {}", summary(&status)))??;
     let complete = find(&status.conditions, ConditionType::Complete);
     ensure!(complete.is_some_and(|c| c.status == "True"), "the job has failed: {}", summary(&status));
-    let result = Film::decode(&bed.volume_path(NAMESPACE, CLAIM)?.join(to))?;
+    let result = Film::decode(&bed.film_programs()?, &bed.volume_path(NAMESPACE, CLAIM)?.join(to))?;
     source.verify_upscaled(&result, scale_of(&status)?)?;
     Outcome::new(bed, source, &result, &status, attempts)
 }
@@ -216,14 +217,6 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut text = path.as_os_str().to_owned();
     text.push(suffix);
     PathBuf::from(text)
-}
-
-/// Copies the film onto the claim, for the pods' user.
-fn put(input: &Path, target: &Path) -> Result<()> {
-    let folder = target.parent().context("find the folder of the film")?;
-    std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-    std::fs::copy(input, target).with_context(|| format!("copy the film to {}", target.display()))?;
-    Ok(())
 }
 
 fn print_gpus(gpus: &[GpuState]) {

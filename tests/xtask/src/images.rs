@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::bed::Layout;
 use crate::progress::Progress;
+pub use root_fs::FilmPrograms;
 use store::Store;
 
 pub use archive::{import, parts};
@@ -142,11 +143,11 @@ impl Images {
     }
 }
 
-/// The worker image's own ffmpeg and ffprobe as programs of the host, by the variables under which tests look for them.
+/// The worker image's own ffmpeg and ffprobe as programs of the host.
 ///
 /// # Errors
 /// When the image cannot be unpacked.
-pub fn film_programs(layout: &Layout) -> Result<[(&'static str, PathBuf); 2]> {
+pub fn film_programs(layout: &Layout) -> Result<FilmPrograms> {
     root_fs::programs(&Store::new(&layout.cache, &layout.run)?, &layout.cache)
 }
 

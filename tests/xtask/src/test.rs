@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod cargo;
+mod films;
 mod kills;
 mod tenant;
 
@@ -150,6 +151,11 @@ async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()
             missing_reports_are_named,
         ]
     );
+    for kind in films::KINDS {
+        let started = Instant::now();
+        let outcome = guarded(films::run(bed, &client, &kind)).await;
+        tally.record(&format!("films::{kind}"), started, outcome);
+    }
     for kill in kills::plan(if options.full { 20 } else { 3 }) {
         let started = Instant::now();
         let outcome = guarded(kills::run(bed, &client, &kill)).await;

@@ -1,4 +1,4 @@
-//! What a film file really holds, by decoding it with the machine's own ffmpeg (not the product's), and whether a
+//! What a film file really holds, by decoding it with Debian's ffmpeg (none of the product's code), and whether a
 //! result is the source, only larger.
 
 use std::path::{Path, PathBuf};
@@ -6,6 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
+
+use crate::images::FilmPrograms;
 
 /// A film as decoded.
 #[derive(Clone, Debug)]
@@ -65,8 +67,8 @@ struct Stream {
 
 impl Film {
     /// Decodes the whole file. Fails if it has no film, or a picture without a time.
-    pub fn decode(path: &Path) -> Result<Self> {
-        let probe: Probe = serde_json::from_slice(&run(Command::new("ffprobe")
+    pub fn decode(programs: &FilmPrograms, path: &Path) -> Result<Self> {
+        let probe: Probe = serde_json::from_slice(&run(Command::new(&programs.ffprobe)
             .args([
                 "-v",
                 "error",
@@ -95,7 +97,7 @@ impl Film {
             time_base: (numerator.parse()?, denominator.parse()?),
             last_duration: last.and_then(|f| f.duration.or(f.pkt_duration)).map(i128::from),
             times,
-            audio_sha256: audio_sha256(path)?,
+            audio_sha256: audio_sha256(programs, path)?,
         })
     }
 
@@ -165,14 +167,14 @@ fn seconds(ticks: i128, (n, d): (i128, i128)) -> String {
     format!("{} x {n}/{d} s", ticks)
 }
 
-fn audio_sha256(path: &Path) -> Result<Option<String>> {
-    let streams = run(Command::new("ffprobe")
+fn audio_sha256(programs: &FilmPrograms, path: &Path) -> Result<Option<String>> {
+    let streams = run(Command::new(&programs.ffprobe)
         .args(["-v", "error", "-select_streams", "a", "-show_entries", "stream=index", "-of", "csv=p=0"])
         .arg(path))?;
     if streams.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }
-    let line = run(Command::new("ffmpeg")
+    let line = run(Command::new(&programs.ffmpeg)
         .args(["-v", "error", "-nostdin", "-i"])
         .arg(path)
         .args(["-map", "0:a", "-c", "copy", "-f", "hash", "-hash", "sha256", "-"]))?;

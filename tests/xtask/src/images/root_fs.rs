@@ -17,6 +17,15 @@ const SUITE: &str = "trixie";
 const INCLUDED: &str = "ffmpeg";
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
+/// ffmpeg and ffprobe, as programs of this machine.
+#[derive(Clone, Debug)]
+pub struct FilmPrograms {
+    /// Path of ffmpeg.
+    pub ffmpeg: PathBuf,
+    /// Path of ffprobe.
+    pub ffprobe: PathBuf,
+}
+
 /// Its name and tag, without the prefix.
 pub fn name() -> String {
     format!("base:{}", digest([SUITE, INCLUDED]))
@@ -57,7 +66,7 @@ pub fn ensure(store: &Store, cache: &Path, name: &str, progress: &Progress) -> R
 ///
 /// # Errors
 /// When the image cannot be unpacked.
-pub fn programs(store: &Store, cache: &Path) -> Result<[(&'static str, PathBuf); 2]> {
+pub fn programs(store: &Store, cache: &Path) -> Result<FilmPrograms> {
     let name = name();
     let tree = cache.join("images").join(name.replace(':', "-"));
     if !tree.exists() {
@@ -81,7 +90,7 @@ pub fn programs(store: &Store, cache: &Path) -> Result<[(&'static str, PathBuf);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).context("make it a program")?;
         Ok::<_, anyhow::Error>(file)
     };
-    Ok([("UPSCALE_FFMPEG", wrapper("ffmpeg")?), ("UPSCALE_FFPROBE", wrapper("ffprobe")?)])
+    Ok(FilmPrograms { ffmpeg: wrapper("ffmpeg")?, ffprobe: wrapper("ffprobe")? })
 }
 
 /// The mirror of the machine's own apt sources.

@@ -49,7 +49,8 @@ pub fn tests(bed: &Bed, full: bool) -> Result<Stage> {
     stage.command.env("PROPTEST_CASES", if full { "100000" } else { "2000" });
     stage.command.env("UPSCALE_TEST_KUBECONFIG", bed.kubeconfig());
     stage.command.envs(bed.tool_environment()?);
-    stage.command.envs(crate::images::film_programs(bed.layout())?);
+    let programs = bed.film_programs()?;
+    stage.command.env("UPSCALE_FFMPEG", programs.ffmpeg).env("UPSCALE_FFPROBE", programs.ffprobe);
     Ok(stage)
 }
 

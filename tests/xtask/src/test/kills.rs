@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, ListParams};
 use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
+use video_upscale::api::profile::UpscaleProfile;
 
 use crate::bed::{Bed, OPERATOR_NAMESPACE};
 use crate::demo;
@@ -50,7 +51,15 @@ pub async fn run(bed: &Bed, client: &Client, kill: &Kill) -> Result<()> {
     killed.with_context(|| format!("the instant {kill} did not come"))??;
     let outcome = outcome?;
     ensure!(outcome.double_bookings == 0, "{} double bookings", outcome.double_bookings);
+    ensure!(learned(client).await? > 0, "what the run taught of memory did not survive the death");
     Ok(())
+}
+
+/// Needs that the profiles remember.
+async fn learned(client: &Client) -> Result<usize> {
+    let profiles: Api<UpscaleProfile> = Api::all(client.clone());
+    let profiles = profiles.list(&ListParams::default()).await.context("list the profiles")?.items;
+    Ok(profiles.iter().filter_map(|profile| profile.status.as_ref()).map(|s| s.learned.len()).sum())
 }
 
 async fn strike(client: &Client, bed: &Bed, kill: &Kill) -> Result<()> {

@@ -15,6 +15,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use video_upscale::api::keys;
+use video_upscale::api::quantity::MIB;
+use video_upscale::fleet::resource;
 
 use crate::bed::{Bed, OPERATOR_NAMESPACE, PAUSE_IMAGE};
 use crate::job::{Job, manifest};
@@ -124,12 +126,12 @@ impl Tenant {
         let node_object = nodes.get(node).await?;
         let allocatable = node_object.status.and_then(|s| s.allocatable).unwrap_or_default();
         let memory = allocatable.get("memory").map(|q| q.0.clone()).context("read the node's memory")?;
-        let kib: u64 = memory.trim_end_matches("Ki").parse().with_context(|| format!("read {memory}"))?;
+        let allocatable = resource::whole(&memory).with_context(|| format!("read {memory}"))?;
         let pods: Api<Pod> = Api::all(self.client.clone());
         let there = pods.list(&ListParams::default().fields(&format!("spec.nodeName={node}"))).await?;
-        let requested: u64 = there.items.iter().map(requested_kib).sum();
-        let rest = kib.saturating_sub(requested).saturating_sub(64 * 1024);
-        let resources = json!({"requests": {"memory": format!("{rest}Ki")}});
+        let requested: u64 = there.items.iter().map(requested_bytes).sum();
+        let rest = allocatable.saturating_sub(requested).saturating_sub(64 * MIB);
+        let resources = json!({"requests": {"memory": rest.to_string()}});
         self.pod(name, node, resources, json!([])).await
     }
 
@@ -226,29 +228,8 @@ impl Tenant {
     }
 }
 
-fn requested_kib(pod: &Pod) -> u64 {
+fn requested_bytes(pod: &Pod) -> u64 {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     let requests = containers.filter_map(|c| c.resources.as_ref()?.requests.as_ref()?.get("memory"));
-    requests.map(|quantity| kib(&quantity.0)).sum()
-}
-
-fn kib(quantity: &str) -> u64 {
-    let units = [("Ki", 1), ("Mi", 1 << 10), ("Gi", 1 << 20)];
-    let read = |(unit, factor): (&str, u64)| Some(quantity.strip_suffix(unit)?.parse::<u64>().ok()? * factor);
-    units
-        .into_iter()
-        .find_map(read)
-        .unwrap_or_else(|| quantity.parse::<u64>().map_or(0, |bytes| bytes / 1024))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::kib;
-
-    #[test]
-    fn quantities_read_in_kib() {
-        assert_eq!(kib("64Mi"), 64 << 10);
-        assert_eq!(kib("1Gi"), 1 << 20);
-        assert_eq!(kib("2048"), 2);
-    }
+    requests.filter_map(|quantity| resource::whole(&quantity.0)).sum()
 }
