@@ -30,6 +30,15 @@ pub struct Options {
     /// Leave the bed up at the end, to look at what failed
     #[arg(long)]
     keep: bool,
+    /// Run only the tests on the bed whose name contains this, nothing of cargo's
+    #[arg(value_name = "NAME")]
+    only: Option<String>,
+}
+
+impl Options {
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| name.contains(only))
+    }
 }
 
 /// Results so far.
@@ -60,7 +69,8 @@ impl Tally {
 pub fn run(options: &Options) -> Result<()> {
     let began = Instant::now();
     let mut tally = Tally::default();
-    for stage in [cargo::format(), cargo::lint(), cargo::docs()] {
+    let stages = [cargo::format(), cargo::lint(), cargo::docs()];
+    for stage in stages.into_iter().filter(|_| options.only.is_none()) {
         let started = Instant::now();
         tally.record(stage.name, started, stage.run().map(|_| ()));
     }
@@ -81,6 +91,10 @@ pub fn run(options: &Options) -> Result<()> {
     }
     println!("\nall of it in {:.0} s", began.elapsed().as_secs_f32());
     println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed.len(), tally.skipped);
+    if let Some(only) = &options.only {
+        println!("only tests on the bed with {only:?} in their name were run");
+        ensure!(tally.passed > 2, "no test on the bed has {only:?} in its name");
+    }
     ensure!(tally.failed.is_empty(), "{} tests failed", tally.failed.len());
     Ok(())
 }
@@ -88,14 +102,15 @@ pub fn run(options: &Options) -> Result<()> {
 fn on_the_bed(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()> {
     // The definitions are tested on an API server that nobody else watches.
     bed.remove_chart()?;
-    let counts = cargo::tests(bed, options.full).and_then(|stage| stage.run());
-    match counts {
-        Ok(counts) => {
-            tally.passed += counts.passed;
-            tally.skipped += counts.ignored;
-            tally.failed.extend(counts.failed);
+    if options.only.is_none() {
+        match cargo::tests(bed, options.full).and_then(|stage| stage.run()) {
+            Ok(counts) => {
+                tally.passed += counts.passed;
+                tally.skipped += counts.ignored;
+                tally.failed.extend(counts.failed);
+            }
+            Err(error) => tally.record("cargo test", Instant::now(), Err(error)),
         }
-        Err(error) => tally.record("cargo test", Instant::now(), Err(error)),
     }
     let started = Instant::now();
     let installed = bed.remove_chart().and_then(|()| bed.install_chart());
@@ -108,34 +123,56 @@ fn on_the_bed(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()> {
     runtime.block_on(scenarios(bed, options, tally))
 }
 
+/// The tests on the bed, one after the other.
+struct Scenarios<'a> {
+    options: &'a Options,
+    tally: &'a mut Tally,
+}
+
+impl Scenarios<'_> {
+    /// Runs a test if it is wanted; nothing of it happens before.
+    async fn test(&mut self, name: &str, test: impl Future<Output = Result<()>>) {
+        if !self.options.wants(name) {
+            return;
+        }
+        let began = Instant::now();
+        let outcome = guarded(test).await;
+        self.tally.record(name, began, outcome);
+    }
+}
+
+/// Each with a tenant of its own, who leaves in any case.
 macro_rules! bad_inputs {
-    ($bed:expr, $client:expr, $tally:expr, [$($test:ident),+ $(,)?]) => {
+    ($bed:expr, $client:expr, $scenarios:expr, [$($test:ident),+ $(,)?]) => {
         $(
             let name = stringify!($test);
             let namespace = name.replace('_', "-").chars().take(40).collect::<String>();
             let namespace = namespace.trim_end_matches('-');
-            let started = Instant::now();
-            let outcome = guarded(async {
-                Tenant::leave($bed, $client, namespace).await?;
-                let tenant = Tenant::arrive($bed, $client.clone(), namespace).await?;
-                bad_input::$test(tenant).await
+            $scenarios.test(&format!("bad_input::{name}"), async {
+                let outcome = guarded(async {
+                    Tenant::leave($bed, $client, namespace).await?;
+                    let tenant = Tenant::arrive($bed, $client.clone(), namespace).await?;
+                    bad_input::$test(tenant).await
+                })
+                .await;
+                outcome.and(Tenant::leave($bed, $client, namespace).await)
             })
             .await;
-            let left = guarded(Tenant::leave($bed, $client, namespace)).await;
-            $tally.record(&format!("bad_input::{name}"), started, outcome.and(left));
         )+
     };
 }
 
 async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()> {
     let client = bed.client().await?;
-    let started = Instant::now();
-    let outcome = guarded(async { demo::scenario(bed, &demo::Options::default()).await.map(|_| ()) }).await;
-    tally.record("demo::a_film_comes_out_past_a_neighbour_and_an_out_of_memory_end", started, outcome);
+    let mut all = Scenarios { options, tally };
+    all.test("demo::a_film_comes_out_past_a_neighbour_and_an_out_of_memory_end", async {
+        demo::scenario(bed, &demo::Options::default()).await.map(|_| ())
+    })
+    .await;
     bad_inputs!(
         bed,
         &client,
-        tally,
+        all,
         [
             a_missing_source_is_named,
             a_source_that_is_no_film_is_refused,
@@ -152,14 +189,10 @@ async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()
         ]
     );
     for kind in films::KINDS {
-        let started = Instant::now();
-        let outcome = guarded(films::run(bed, &client, &kind)).await;
-        tally.record(&format!("films::{kind}"), started, outcome);
+        all.test(&format!("films::{kind}"), films::run(bed, &client, &kind)).await;
     }
     for kill in kills::plan(if options.full { 20 } else { 3 }) {
-        let started = Instant::now();
-        let outcome = guarded(kills::run(bed, &client, &kill)).await;
-        tally.record(&format!("kills::{kill}"), started, outcome);
+        all.test(&format!("kills::{kill}"), kills::run(bed, &client, &kill)).await;
     }
     Ok(())
 }
