@@ -81,16 +81,19 @@ pub fn run(options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("start the async runtime")?;
     let own_film = options.input.is_none();
     let options = Options { whole_story: own_film, ..options.clone() };
-    let outcome = runtime.block_on(scenario(&bed, &options))?;
-    if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(&outcome).context("print the outcome")?;
-        std::fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))?;
-    }
-    let result = bed.checkout().join("target/demo").join(format!("{}.mp4", options.name));
+    let mut outcome = runtime.block_on(scenario(&bed, &options))?;
+    let file = Path::new(&outcome.result.path).file_name().context("name the result")?;
+    let result = bed.checkout().join("target/demo").join(file);
     if let Some(folder) = result.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     }
     std::fs::copy(&outcome.result.path, &result).with_context(|| format!("copy to {}", result.display()))?;
+    // The volume ends with the bed, the copy stays.
+    outcome.result.path = result.display().to_string();
+    if let Some(path) = &options.json {
+        let text = serde_json::to_string_pretty(&outcome).context("print the outcome")?;
+        std::fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))?;
+    }
     println!("\nThe result lies at {}", result.display());
     if options.keep {
         println!(
