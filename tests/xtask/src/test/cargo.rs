@@ -1,6 +1,8 @@
 //! The stages that cargo runs, and the counts in what it prints.
 
+use std::env::{join_paths, split_paths};
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -50,6 +52,11 @@ pub fn tests(bed: &Bed, full: bool) -> Result<Stage> {
     stage.command.env("UPSCALE_TEST_KUBECONFIG", bed.kubeconfig());
     stage.command.envs(bed.tool_environment()?);
     let programs = bed.film_programs()?;
+    // The stand-in engine finds them as the real program does: by name.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = programs.ffmpeg.parent().map(Path::to_owned).into_iter().chain(split_paths(&path));
+    let path = join_paths(folders).context("put ffmpeg on PATH")?;
+    stage.command.env("PATH", bed.tools().search_path(path)?);
     stage.command.env("UPSCALE_FFMPEG", programs.ffmpeg).env("UPSCALE_FFPROBE", programs.ffprobe);
     Ok(stage)
 }
