@@ -66,13 +66,15 @@ impl Agent {
                 return Ok(code);
             }
             due = self.publisher.offer(&current).await;
-            self.board.show(self.publisher.standing(), self.publisher.published());
+            let bad = self.publisher.verdicts().bad().map(str::to_owned).collect();
+            self.board.show(self.publisher.standing(), self.publisher.published(), bad);
         }
     }
 
     fn report(&self, state: Option<State>) -> Option<Report> {
-        let snapshot = self.board.snapshot()?;
-        let state = state.unwrap_or_else(|| sampler::state(&snapshot, self.clock.now()));
+        let now = self.clock.now();
+        let snapshot = self.board.view(now)?;
+        let state = state.unwrap_or_else(|| sampler::state(&snapshot, now));
         Some(build(&snapshot, state, &self.head, FreeMemory::Held))
     }
 

@@ -69,22 +69,23 @@ fn path_of_row(row: &str) -> Option<&str> {
 fn owner_of_path(path: &str, reader: &Reader) -> Owner {
     let elements: Vec<&str> = elements(path).collect();
     let below = beyond_shared_outside(&elements, reader);
-    if let Some(uid) = below.iter().find_map(|element| pod_uid(element)) {
-        return Owner::pod(uid);
-    }
     let ups = below.iter().take_while(|element| **element == "..").count();
-    let own_pod = || match &reader.pod_uid {
-        Some(uid) => Owner::pod(uid.clone()),
-        None => Owner::of(Kind::Unknown),
-    };
-    let container = below.iter().any(|element| is_container(element));
-    match ups {
+    let outermost = below.get(ups).copied().unwrap_or_default();
+    let own_pod = match (reader.private, ups) {
         // Inside the own container.
-        0 if reader.private => own_pod(),
+        (true, 0) => true,
         // Beside the own container: another container of the own pod, whose element bears no UID from here.
-        1 if reader.private && below.get(1).is_some_and(|element| is_container(element)) => own_pod(),
-        _ if container => Owner::of(Kind::Container),
-        _ => Owner::of(Kind::Host),
+        (true, 1) => pod_uid(outermost).is_none() && is_container(outermost),
+        _ => false,
+    };
+    if own_pod {
+        // The own pod lies outside of everything that is named, so no name can be another pod's.
+        return reader.pod_uid.clone().map_or(Owner::of(Kind::Unknown), Owner::pod);
+    }
+    match below.iter().find_map(|element| pod_uid(element)) {
+        Some(uid) => Owner::pod(uid),
+        None if below.iter().any(|element| is_container(element)) => Owner::of(Kind::Container),
+        None => Owner::of(Kind::Host),
     }
 }
 

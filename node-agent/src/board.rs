@@ -1,13 +1,15 @@
 //! What the parts of the agent show each other: the last snapshot, and how the publishing stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use video_upscale::api::report::Report;
 
+use crate::clock::Now;
 use crate::observer::Snapshot;
 use crate::publish::Standing;
+use crate::sampler;
 
 /// Shared by the HTTP server, the metrics and the publishing loop.
 #[derive(Clone, Debug)]
@@ -20,6 +22,7 @@ pub struct Board {
 struct Shown {
     standing: Standing,
     published_free: BTreeMap<String, u64>,
+    bad: BTreeSet<String>,
 }
 
 impl Board {
@@ -33,6 +36,13 @@ impl Board {
         self.snapshots.borrow().clone()
     }
 
+    /// What is to be told at `now`: the last snapshot; or, where the driver has hung from the first call on, that
+    /// nothing is known since the start.
+    pub fn view(&self, now: Now) -> Option<Snapshot> {
+        let unanswered = || (now.up >= sampler::STUCK_AFTER).then(|| Snapshot::unanswered(now.start()));
+        self.snapshot().or_else(unanswered)
+    }
+
     /// How the publishing stands.
     pub fn standing(&self) -> Standing {
         self.lock().standing.clone()
@@ -43,12 +53,16 @@ impl Board {
         self.lock().published_free.clone()
     }
 
-    /// Shows how the publishing stands.
-    pub fn show(&self, standing: &Standing, published: Option<&Report>) {
+    /// UUIDs of the GPUs that are remembered as bad.
+    pub fn bad(&self) -> BTreeSet<String> {
+        self.lock().bad.clone()
+    }
+
+    /// Shows how the publishing stands, what the server holds, and which GPUs are remembered as bad.
+    pub fn show(&self, standing: &Standing, published: Option<&Report>, bad: BTreeSet<String>) {
         let gpus = published.map(|report| report.gpus.as_slice()).unwrap_or_default();
-        let published_free =
-            gpus.iter().filter_map(|gpu| Some((gpu.id.clone(), gpu.free?))).collect::<BTreeMap<_, _>>();
-        *self.lock() = Shown { standing: standing.clone(), published_free };
+        let published_free = gpus.iter().filter_map(|gpu| Some((gpu.id.clone(), gpu.free?))).collect();
+        *self.lock() = Shown { standing: standing.clone(), published_free, bad };
     }
 
     fn lock(&self) -> MutexGuard<'_, Shown> {

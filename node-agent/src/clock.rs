@@ -1,8 +1,9 @@
 //! The only place that reads the clocks; everything else takes a [`Now`].
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 /// One instant on both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +14,14 @@ pub struct Now {
     pub wall: Timestamp,
 }
 
-/// Where `up` counts from.
+impl Now {
+    /// The start of the agent, as this instant's clocks tell it.
+    pub fn start(self) -> Self {
+        Self { up: Duration::ZERO, wall: self.wall.checked_sub(self.up).unwrap_or(self.wall) }
+    }
+}
+
+/// Where `up` counts from: the runtime's clock, which a test can stop, and the system's outside a runtime.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,

@@ -13,7 +13,7 @@ use crate::publish::Timing;
 #[command(name = "upscale-agent", version)]
 pub struct Config {
     /// Node to report.
-    #[arg(long, env = "NODE_NAME", required_unless_present_any = ["once", "watch"])]
+    #[arg(long, env = "NODE_NAME", required_unless_present_any = ["once", "watch", "doctor"])]
     pub node_name: Option<String>,
     /// Namespace of the release; stands in the report.
     #[arg(long, env = "POD_NAMESPACE", default_value = "")]
@@ -42,6 +42,10 @@ pub struct Config {
     /// Take one full sample, print it and end: 0 all known, 3 no driver, 4 no GPU, 5 partly unknown.
     #[arg(long)]
     pub once: bool,
+    /// Check everything the agent needs, print each check and end: 0 nothing failed, 3 no driver, 4 no GPU, 1 another
+    /// check failed.
+    #[arg(long, conflicts_with_all = ["once", "watch", "output"])]
+    pub doctor: bool,
     /// Print a sample again and again, every so many seconds.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", conflicts_with = "once",
           value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -101,7 +105,9 @@ mod tests {
     #[test]
     fn a_node_is_needed_only_to_publish() {
         assert!(Config::try_parse_from(["agent", "--once"]).is_ok());
+        assert!(Config::try_parse_from(["agent", "--doctor"]).is_ok());
         assert!(Config::try_parse_from(["agent", "--watch", "--node-name", "n"]).is_ok());
+        assert!(Config::try_parse_from(["agent", "--doctor", "--once"]).is_err());
         assert!(Config::try_parse_from(["agent", "--heartbeat-seconds", "5", "--node-name", "n"]).is_err());
     }
 }

@@ -13,6 +13,7 @@ use video_upscale::api::report::{Health, Kind, State};
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::observer::View;
+use crate::publish::at_least_bad;
 use crate::sampler;
 
 /// Encodes the board.
@@ -24,14 +25,21 @@ pub struct Exposition {
     pub clock: Clock,
 }
 
+/// The commit that the program was built from, where the build says it.
+const REVISION: &str = match option_env!("UPSCALE_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
 type Labels<'a> = Vec<(&'a str, String)>;
 
 impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+        let version =
+            vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("revision", REVISION.to_owned())];
         gauges(&mut encoder, "upscale_agent_build_info", "Version of the agent", vec![(version, 1.0)])?;
-        let Some(snapshot) = self.board.snapshot() else { return Ok(()) };
         let now = self.clock.now();
+        let Some(snapshot) = self.board.view(now) else { return Ok(()) };
         let state = sampler::state(&snapshot, now);
         let states = State::ALL.map(|each| (vec![("state", each.to_string())], flag(each == state)));
         gauges(&mut encoder, "upscale_agent_state", "State of the agent's view", states.to_vec())?;
@@ -54,6 +62,15 @@ impl Collector for Exposition {
             });
             gauges(&mut encoder, name, help, values.collect())?;
         }
+        let bad = self.board.bad();
+        let verdicts = snapshot.gpus.iter().flat_map(|view| {
+            let uuid = &view.identity.uuid;
+            let health = if bad.contains(uuid) { at_least_bad(view.health) } else { view.health };
+            Health::ALL.map(|each| {
+                (vec![("uuid", uuid.clone()), ("state", each.as_str().to_owned())], flag(each == health))
+            })
+        });
+        gauges(&mut encoder, "upscale_gpu_health", "Verdict over the GPU", verdicts.collect())?;
         let published = self.board.published_free().into_iter();
         let published = published.map(|(uuid, free)| (vec![("uuid", uuid)], bytes(free))).collect();
         let help = "Free memory as published, after the peak-hold";
@@ -63,7 +80,7 @@ impl Collector for Exposition {
 
 type Read = fn(&View) -> Vec<(Labels<'static>, f64)>;
 
-const SERIES: [(&str, &str, Read); 8] = [
+const SERIES: [(&str, &str, Read); 7] = [
     ("upscale_gpu_info", "The GPUs", |view| {
         let identity = &view.identity;
         let labels = vec![
@@ -91,11 +108,6 @@ const SERIES: [(&str, &str, Read); 8] = [
     ("upscale_gpu_process_memory_bytes", "Memory of live processes by kind of owner", |view| {
         let known = by_kind(view).into_iter().filter_map(|(kind, (_, sum))| Some((kind, sum?)));
         known.map(|(kind, sum)| (kind_label(kind), bytes(sum))).collect()
-    }),
-    ("upscale_gpu_health", "Verdict over the GPU", |view| {
-        Health::ALL
-            .map(|each| (vec![("state", each.as_str().to_owned())], flag(each == view.health)))
-            .to_vec()
     }),
 ];
 

@@ -38,8 +38,25 @@ pub struct Snapshot {
     pub attribution: Attribution,
     /// Versions.
     pub driver: Driver,
+    /// Which life of the driver this is, see [`Proc::driver_life`]; empty as long as it has none.
+    pub life: String,
     /// The GPUs by index.
     pub gpus: Vec<View>,
+}
+
+impl Snapshot {
+    /// What is known before the driver has given its first answer: nothing.
+    pub const fn unanswered(since: Now) -> Self {
+        Self {
+            taken: since,
+            state: State::NoDriver,
+            trouble: None,
+            attribution: Attribution::None,
+            driver: Driver { version: String::new(), library: String::new(), cuda: String::new() },
+            life: String::new(),
+            gpus: Vec::new(),
+        }
+    }
 }
 
 /// One GPU in a snapshot.
@@ -71,6 +88,7 @@ pub struct Observer<P> {
     proc: Proc,
     driver: Option<Driver>,
     version: Option<DriverVersion>,
+    life: String,
     closed: Option<Fault>,
     retry: (Duration, Duration),
     cards: BTreeMap<String, Card>,
@@ -96,6 +114,7 @@ impl<P: Probe> Observer<P> {
             proc,
             driver: None,
             version: None,
+            life: String::new(),
             closed: None,
             retry: (Duration::ZERO, FIRST_RETRY),
             cards: BTreeMap::new(),
@@ -135,6 +154,7 @@ impl<P: Probe> Observer<P> {
         match self.probe.open() {
             Ok(driver) => {
                 self.version = DriverVersion::parse(&driver.version);
+                self.life = self.proc.driver_life(&driver.version).unwrap_or_default();
                 self.driver = Some(driver);
                 self.closed = None;
                 self.enumerated = None;
@@ -236,6 +256,7 @@ impl<P: Probe> Observer<P> {
             trouble: fault.map(|fault| fault.to_string()).or_else(|| self.unnamed()),
             attribution: if readable { self.proc.attribution } else { Attribution::None },
             driver: self.driver.clone().unwrap_or_default(),
+            life: if self.driver.is_some() { self.life.clone() } else { String::new() },
             gpus: if self.driver.is_some() { gpus } else { Vec::new() },
         }
     }

@@ -19,12 +19,12 @@ pub const PARTIAL: u8 = 5;
 const GIB: u64 = 1 << 30;
 
 /// Prints a snapshot; returns the exit code that it deserves.
-pub fn print(snapshot: &Snapshot, head: &Head, output: Option<Output>) -> io::Result<u8> {
+pub fn print(snapshot: &Snapshot, cgroups: &str, head: &Head, output: Option<Output>) -> io::Result<u8> {
     let mut out = io::stdout().lock();
     let measured = build(snapshot, snapshot.state, head, FreeMemory::Measured);
     let output = output.unwrap_or(if out.is_terminal() { Output::Table } else { Output::Json });
     match output {
-        Output::Table => out.write_all(table(snapshot, &measured).as_bytes())?,
+        Output::Table => out.write_all(table(snapshot, cgroups, &measured).as_bytes())?,
         Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&measured)?)?,
         Output::Report => {
             let mut held = build(snapshot, snapshot.state, head, FreeMemory::Held);
@@ -47,7 +47,7 @@ fn code(report: &Report, trouble: bool) -> u8 {
     }
 }
 
-fn table(snapshot: &Snapshot, report: &Report) -> String {
+fn table(snapshot: &Snapshot, cgroups: &str, report: &Report) -> String {
     let known = |text: &str| if text.is_empty() { "?".to_owned() } else { text.to_owned() };
     let namespace = match report.attr {
         Attribution::Full => "initial",
@@ -55,10 +55,11 @@ fn table(snapshot: &Snapshot, report: &Report) -> String {
         Attribution::None => "process lists cannot be read",
     };
     let mut text = format!(
-        "state {}   driver {}   nvml {}   pid namespace: {namespace}\n",
+        "state {}   driver {}   nvml {}   pid namespace: {namespace}   cgroup {cgroups}   attribution: {}\n",
         report.state,
         known(&report.drv),
         known(&snapshot.driver.library),
+        attribution_word(report.attr),
     );
     if let Some(trouble) = &snapshot.trouble {
         text.push_str(&format!("{trouble}\n"));
@@ -78,6 +79,14 @@ fn table(snapshot: &Snapshot, report: &Report) -> String {
         text.push('\n');
     }
     text
+}
+
+const fn attribution_word(attribution: Attribution) -> &'static str {
+    match attribution {
+        Attribution::Full => "full",
+        Attribution::Namespace => "namespace",
+        Attribution::None => "none",
+    }
 }
 
 fn row(gpu: &Gpu) -> [String; 9] {

@@ -5,9 +5,10 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::PathBuf;
 
-use video_upscale::api::report::{Attribution, Kind};
+use video_upscale::api::report::{Attribution, Kind, digest};
 
 use crate::attribution::{self, MAX_CGROUP, Owner, Reader};
+use crate::metrics::Mapped;
 
 /// Inode of the initial PID namespace (`PROC_PID_INIT_INO` in the kernel's `proc_ns.h`).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
@@ -15,6 +16,10 @@ const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 const INITIAL_CGROUP_NAMESPACE: &str = "cgroup:[4026531835]";
 /// The MPS server and its control daemon: their names, cut to the kernel's 15 characters.
 const MPS_COMM: &str = "nvidia-cuda-mps";
+/// A thread that the kernel module starts when it is loaded (`nv_module_state_init` of NVIDIA's open kernel modules).
+const MODULE_COMM: &str = "nv_queue";
+/// Parent of all kernel threads: no program can pass itself off as one.
+const KTHREADD: &str = "2";
 
 /// State of a process, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +60,41 @@ impl Stat {
     }
 }
 
+/// Which cgroup hierarchies the kernel has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hierarchy {
+    V1,
+    V2,
+    Both,
+}
+
+impl Hierarchy {
+    /// From the reader's own file: version 2 has the row `0::path`, version 1 one row per hierarchy.
+    fn of(own: &str) -> Self {
+        let (v2, v1): (Vec<&str>, Vec<&str>) = own.lines().partition(|row| row.starts_with("0::"));
+        match (v2.is_empty(), v1.is_empty()) {
+            (false, true) => Self::V2,
+            (false, false) => Self::Both,
+            (true, _) => Self::V1,
+        }
+    }
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+            Self::Both => "v1 and v2",
+        }
+    }
+}
+
 /// A mounted proc file system and the place from which it is read.
 #[derive(Clone, Debug)]
 pub struct Proc {
     root: PathBuf,
     reader: Reader,
+    hierarchy: Hierarchy,
+    mapped: Mapped,
     /// How far process lists can be believed from here.
     pub attribution: Attribution,
     /// Whether processes of other users can be seen at all (`hidepid`).
@@ -79,7 +114,30 @@ impl Proc {
         let path = paths.max_by_key(|path| path.len()).unwrap_or("/").to_owned();
         let sees_others = root.join("1/stat").exists();
         let attribution = if initial { Attribution::Full } else { Attribution::Namespace };
-        Self { root, reader: Reader { private, path, pod_uid }, attribution, sees_others }
+        Self {
+            root,
+            reader: Reader { private, path, pod_uid },
+            hierarchy: Hierarchy::of(&own),
+            mapped: Mapped::default(),
+            attribution,
+            sees_others,
+        }
+    }
+
+    /// The same, counting whom it finds processes to belong to.
+    pub(crate) fn counting(self, mapped: Mapped) -> Self {
+        Self { mapped, ..self }
+    }
+
+    /// Versions of the cgroup hierarchies and whose namespace they are seen from, for people.
+    pub fn cgroups(&self) -> String {
+        let namespace = if self.reader.private { "private" } else { "the host's" };
+        format!("{} ({namespace})", self.hierarchy.word())
+    }
+
+    /// Whether processes of the agent's own pod can be told from others.
+    pub fn knows_own_pod(&self) -> bool {
+        !self.reader.private || self.reader.pod_uid.is_some()
     }
 
     /// Whether the agent shares the machine's own process ids.
@@ -94,10 +152,29 @@ impl Proc {
 
     /// Whose it is; asked once per process.
     pub fn owner(&self, pid: u32) -> Owner {
-        match read_bounded(self.root.join(pid.to_string()).join("cgroup")) {
+        let owner = match read_bounded(self.root.join(pid.to_string()).join("cgroup")) {
             Some(cgroup) => attribution::owner(&cgroup, &self.reader),
             None => Owner::of(Kind::Unknown),
-        }
+        };
+        self.mapped.count(owner.kind);
+        owner
+    }
+
+    /// Names this life of the driver: 8 hex digits made of the machine's boot, the load of the kernel module and
+    /// `version`. Another life means that every GPU was initialised anew. `None` where the boot cannot be told.
+    pub fn driver_life(&self, version: &str) -> Option<String> {
+        let boot = read_bounded(self.root.join("sys/kernel/random/boot_id"))?;
+        let loaded = self.module_started().map_or(String::new(), |ticks| ticks.to_string());
+        Some(digest(&format!("{} {loaded} {version}", boot.trim())))
+    }
+
+    /// Clock ticks from boot to the load of the kernel module; `None` where its threads cannot be seen.
+    fn module_started(&self) -> Option<u64> {
+        let names =
+            fs::read_dir(&self.root).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let pids = names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+        let rows = pids.filter_map(|pid| read_bounded(self.root.join(pid).join("stat")));
+        rows.filter(|row| is_module_thread(row)).filter_map(|row| Some(Stat::parse(&row)?.started)).min()
     }
 
     /// Version of the kernel module that is loaded now; `None` where the file is hidden.
@@ -107,6 +184,12 @@ impl Proc {
         let is_version = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
         module.split_ascii_whitespace().find(is_version).map(str::to_owned)
     }
+}
+
+fn is_module_thread(row: &str) -> bool {
+    let Some((head, tail)) = row.rsplit_once(')') else { return false };
+    let named = head.split_once('(').is_some_and(|(_, comm)| comm == MODULE_COMM);
+    named && tail.split_ascii_whitespace().nth(1) == Some(KTHREADD)
 }
 
 fn read_bounded(path: PathBuf) -> Option<String> {
@@ -134,6 +217,8 @@ pub mod tests {
             Proc {
                 root: self.folder.path().to_owned(),
                 reader: Reader { private: false, path: "/".to_owned(), pod_uid: None },
+                hierarchy: Hierarchy::V2,
+                mapped: Mapped::default(),
                 attribution: Attribution::Full,
                 sees_others: self.folder.path().join("1/stat").exists(),
             }
@@ -162,12 +247,29 @@ pub mod tests {
                 .unwrap();
         }
 
+        pub fn boot(&self, id: &str) {
+            let folder = self.folder.path().join("sys/kernel/random");
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("boot_id"), id).unwrap();
+        }
+
+        /// A thread named as the module's, started by the process `parent`.
+        pub fn module_thread(&self, pid: u32, parent: u32, started: u64) {
+            self.stat(pid, "nv_queue", 'S', parent, started);
+        }
+
         fn write(&self, pid: u32, started: u64, state: char, cgroup: &str) {
+            self.stat(pid, "x", state, 1, started);
+            fs::write(self.folder.path().join(pid.to_string()).join("cgroup"), cgroup).unwrap();
+        }
+
+        fn stat(&self, pid: u32, comm: &str, state: char, parent: u32, started: u64) {
             let folder = self.folder.path().join(pid.to_string());
             fs::create_dir_all(&folder).unwrap();
-            let stat = format!("{pid} (x) {state} 1 1 1 0 -1 0 1 0 0 0 3 4 0 0 20 0 9 0 {started} 1 2 3");
+            let stat = format!(
+                "{pid} ({comm}) {state} {parent} 1 1 0 -1 0 1 0 0 0 3 4 0 0 20 0 9 0 {started} 1 2 3"
+            );
             fs::write(folder.join("stat"), stat).unwrap();
-            fs::write(folder.join("cgroup"), cgroup).unwrap();
         }
     }
 
@@ -199,6 +301,39 @@ pub mod tests {
         let own = proc.stat(std::process::id()).unwrap();
         assert_eq!(Some(own.started), proc.stat(std::process::id()).map(|again| again.started));
         assert_eq!(proc.stat(u32::MAX), None);
+    }
+
+    #[test]
+    fn another_boot_load_or_version_is_another_life_of_the_driver() {
+        let fake = FakeProc::new();
+        assert_eq!(fake.proc().driver_life("580.95.05"), None);
+        let life = || fake.proc().driver_life("580.95.05");
+        fake.boot("a\n");
+        let first = life();
+        assert_eq!(first.as_ref().map(String::len), Some(8));
+        fake.module_thread(900, 2, 5_000);
+        let loaded = life();
+        fake.module_thread(901, 2, 7_000);
+        assert_eq!(life(), loaded, "a thread of a GPU that was opened later");
+        fake.module_thread(902, 1, 9);
+        assert_eq!(life(), loaded, "a program that took the name");
+        fake.module_thread(900, 2, 6_000);
+        let again = life();
+        fake.boot("b\n");
+        let lives = [first, loaded, again, life(), fake.proc().driver_life("590.10.01")];
+        let distinct: std::collections::BTreeSet<_> = lives.iter().collect();
+        assert_eq!(distinct.len(), lives.len(), "{lives:?}");
+    }
+
+    #[test]
+    fn the_hierarchies_are_told_by_the_own_file() {
+        for (own, word) in [
+            ("0::/\n", "v2"),
+            ("3:memory:/x\n1:name=systemd:/x\n", "v1"),
+            ("3:memory:/x\n0::/x\n", "v1 and v2"),
+        ] {
+            assert_eq!(Hierarchy::of(own).word(), word);
+        }
     }
 
     #[test]

@@ -5,7 +5,9 @@ mod change;
 mod node;
 mod policy;
 mod publisher;
+mod verdicts;
 
 pub use node::NodeAnnotations;
-pub use policy::{Cause, Hold, Timing};
-pub use publisher::{Publisher, Standing};
+pub use policy::{Cause, Decision, Hold, Policy, Timing};
+pub use publisher::{Publisher, Standing, occupant};
+pub use verdicts::at_least_bad;

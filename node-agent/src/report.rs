@@ -46,6 +46,7 @@ pub fn build(snapshot: &Snapshot, state: State, head: &Head, free: FreeMemory) -
         at: whole_second(snapshot.taken.wall),
         hb: head.hb,
         drv: snapshot.driver.version.clone(),
+        life: snapshot.life.clone(),
         state,
         attr: snapshot.attribution,
         gpus: snapshot.gpus.iter().map(|view| gpu(view, free)).collect(),

@@ -10,6 +10,7 @@ use video_upscale::api::report::State;
 
 use crate::clock::{Clock, Now};
 use crate::health::XidEvent;
+use crate::metrics::Xids;
 use crate::observer::{Observer, Snapshot};
 use crate::probe::Probe;
 
@@ -24,6 +25,7 @@ pub const DEAD_AFTER: Duration = Duration::from_secs(120);
 pub fn start<P: Probe + Send + 'static>(
     mut observer: Observer<P>,
     xids: Receiver<XidEvent>,
+    counts: Xids,
     clock: Clock,
     snapshots: watch::Sender<Option<Snapshot>>,
 ) -> std::io::Result<()> {
@@ -33,6 +35,7 @@ pub fn start<P: Probe + Send + 'static>(
             let snapshot = observer.round(&heard, clock.now());
             snapshots.send_replace(Some(snapshot));
             heard = listen(&xids, clock, clock.now().up.saturating_add(PERIOD));
+            counts.heard(&heard);
         }
     };
     thread::Builder::new().name("nvml".to_owned()).spawn(rounds).map(drop)

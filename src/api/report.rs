@@ -36,6 +36,10 @@ pub struct Report {
     /// Driver version, empty if unknown.
     #[serde(default)]
     pub drv: String,
+    /// Names the life of the driver that the verdicts were found in: this boot, this load, this version; empty if
+    /// unknown. For the agent itself: in another life a GPU that was bad may be well again.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub life: String,
     /// State of the agent's view as a whole.
     pub state: State,
     /// How far the process lists can be believed.

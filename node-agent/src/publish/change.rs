@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use video_upscale::api::report::{Gpu, Health, Kind, Report, State};
+use video_upscale::api::report::{Attribution, Gpu, Health, Kind, Report, State};
 
 const GIB: u64 = 1 << 30;
 /// Use above what is published that makes a reader too optimistic; or this part of the total, if larger.
@@ -39,8 +39,7 @@ impl Change {
         }
         let node = if current.state != published.state {
             if current.state == State::Ok { Self::Material } else { Self::Voiced }
-        } else if current.drv != published.drv || current.attr != published.attr || current.ns != published.ns
-        {
+        } else if about(current) != about(published) {
             Self::Material
         } else {
             Self::Slight
@@ -53,6 +52,10 @@ impl Change {
         let gone = if gone { Self::Material } else { Self::Slight };
         gpus.chain([node, gone]).max().unwrap_or(Self::Slight)
     }
+}
+
+fn about(report: &Report) -> (&str, &str, &str, Attribution) {
+    (&report.drv, &report.life, &report.ns, report.attr)
 }
 
 fn of_gpu(old: &Gpu, new: &Gpu) -> Change {

@@ -4,14 +4,20 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, GetParams, Patch, PatchParams};
-use kube::{Client, ResourceExt};
+use kube::api::{GetParams, Patch, PatchParams};
+use kube::client::Body;
+use kube::core::response::StatusDetails;
+use kube::core::{PartialObjectMeta, Request, Status};
+use kube::{Client, Resource, ResourceExt};
 use serde_json::json;
 use thiserror::Error;
 use video_upscale::api::keys;
 
 /// Longest wait for one answer.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Characters of an answer in plain text that are repeated in the log.
+const MAX_TOLD: usize = 200;
 
 /// What stands on the Node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,21 +101,26 @@ impl PublishError {
 /// The annotations of one Node.
 #[derive(Clone)]
 pub struct NodeAnnotations {
-    api: Api<Node>,
+    client: Client,
     node: String,
 }
 
 impl NodeAnnotations {
     /// Those of `node`.
-    pub fn new(client: Client, node: String) -> Self {
-        Self { api: Api::all(client), node }
+    pub const fn new(client: Client, node: String) -> Self {
+        Self { client, node }
     }
 
     /// Reads them, from the server's cache: they are our own, and a reader that is late is put right by the next.
     pub async fn read(&self) -> Result<Annotations, PublishError> {
         let params = GetParams { resource_version: Some("0".to_owned()) };
-        let call = self.api.get_metadata_with(&self.node, &params);
-        let meta = within(self.node.clone(), call)
+        let request = requests().get_metadata(&self.node, &params);
+        let read = async {
+            let body = self.ask(request.map_err(kube::Error::BuildRequest)?).await?;
+            serde_json::from_slice::<PartialObjectMeta<Node>>(body.as_ref()).map_err(kube::Error::SerdeError)
+        };
+        let meta = self
+            .within(read)
             .await?
             .map_err(|source| PublishError::Read { node: self.node.clone(), source: Box::new(source) })?;
         let of = |key: &str| meta.annotations().get(key).cloned();
@@ -124,14 +135,49 @@ impl NodeAnnotations {
         }
         let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
         let params = PatchParams::apply(keys::FIELD_MANAGER_AGENT);
-        let call = self.api.patch_metadata(&self.node, &params, &patch);
-        within(self.node.clone(), call)
+        let request = requests().patch_metadata(&self.node, &params, &patch);
+        let written = async { self.ask(request.map_err(kube::Error::BuildRequest)?).await.map(drop) };
+        self.within(written)
             .await?
-            .map(drop)
             .map_err(|source| PublishError::Write { node: self.node.clone(), source: Box::new(source) })
+    }
+
+    /// One request, one answer. Unlike the client's own calls it keeps `Retry-After`, which a server that sheds load
+    /// says in the header alone (API priority and fairness answers 429 with a plain text).
+    async fn ask(&self, request: http::Request<Vec<u8>>) -> Result<impl AsRef<[u8]> + use<>, kube::Error> {
+        let (head, body) = self.client.send(request.map(Body::from)).await?.into_parts();
+        let body = body.collect_bytes().await?;
+        if head.status.is_success() {
+            return Ok(body);
+        }
+        let mut status = serde_json::from_slice(&body).unwrap_or_else(|_| {
+            let text: String = String::from_utf8_lossy(&body).trim().chars().take(MAX_TOLD).collect();
+            Status::failure(&text, "NoStatus")
+        });
+        status.code = head.status.as_u16();
+        let after =
+            head.headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        if let Some(seconds) = after {
+            let details = status.details.get_or_insert_with(|| StatusDetails {
+                name: self.node.clone(),
+                group: String::new(),
+                kind: "nodes".to_owned(),
+                uid: String::new(),
+                causes: Vec::new(),
+                retry_after_seconds: 0,
+            });
+            details.retry_after_seconds = details.retry_after_seconds.max(seconds);
+        }
+        Err(kube::Error::Api(status.boxed()))
+    }
+
+    async fn within<T>(&self, call: impl Future<Output = T>) -> Result<T, PublishError> {
+        tokio::time::timeout(CALL_DEADLINE, call)
+            .await
+            .map_err(|_| PublishError::Deadline { node: self.node.clone() })
     }
 }
 
-async fn within<T>(node: String, call: impl Future<Output = T>) -> Result<T, PublishError> {
-    tokio::time::timeout(CALL_DEADLINE, call).await.map_err(|_| PublishError::Deadline { node })
+fn requests() -> Request {
+    Request::new(Node::url_path(&(), None))
 }

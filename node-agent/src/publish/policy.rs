@@ -158,10 +158,16 @@ impl Policy {
             _ if self.heartbeat_at <= now && hold != Some(Hold::Settle) => Some(Cause::Heartbeat),
             _ => None,
         };
+        let retry_at = if self.failures > 0 && !self.is_free(change, now) {
+            self.bucket.next(now)
+        } else {
+            Duration::ZERO
+        };
         match cause {
             Some(_) if now < self.paused_until => {
-                Decision::Wait { until: self.paused_until, hold: Some(Hold::Pause) }
+                Decision::Wait { until: self.paused_until.max(retry_at), hold: Some(Hold::Pause) }
             }
+            Some(_) if now < retry_at => Decision::Wait { until: retry_at, hold: Some(Hold::Bucket) },
             Some(cause) => Decision::Write { cause, with_report: change != Some(Change::None) },
             None => {
                 let hold = hold.or((change == Some(Change::Slight)).then_some(Hold::Band));
@@ -187,11 +193,8 @@ impl Policy {
         };
         let after =
             |last: Option<Duration>, gap| last.map_or(Duration::ZERO, |last| last.saturating_add(gap));
-        if change == Change::Voiced {
-            let past_bucket = after(self.last_voiced, GAP_VOICED);
-            if past_bucket <= now {
-                return Some((now, Hold::Gap, change));
-            }
+        if self.is_free(Some(change), now) {
+            return Some((now, Hold::Gap, change));
         }
         let gap = if change > Change::Material { GAP_URGENT } else { GAP };
         let limits = [
@@ -203,14 +206,23 @@ impl Policy {
         Some((due, hold, change))
     }
 
-    /// A write is about to be tried. It is paid for now, as an answer that is lost may still have taken effect.
+    /// Whether a change goes past the bucket.
+    fn is_free(&self, change: Option<Change>, now: Duration) -> bool {
+        change == Some(Change::Voiced)
+            && self.last_voiced.is_none_or(|last| last.saturating_add(GAP_VOICED) <= now)
+    }
+
+    /// A write is about to be tried. It is paid for now, as an answer that is lost may still have taken effect. A
+    /// heartbeat costs nothing, but to try a failed one again does: a server in trouble gets no more writes than a
+    /// node in turmoil would make.
     pub fn attempt(&mut self, current: &Report, cause: Cause, now: Duration) {
-        if !matches!(cause, Cause::Material | Cause::Urgent) {
-            return;
+        match cause {
+            Cause::Material | Cause::Urgent => {}
+            Cause::Heartbeat if self.failures > 0 => return self.bucket.take(now),
+            Cause::Heartbeat | Cause::Final => return,
         }
         let change = self.published.as_ref().map(|published| Change::between(published, current));
-        let past_bucket = self.last_voiced.is_none_or(|last| last.saturating_add(GAP_VOICED) <= now);
-        if change == Some(Change::Voiced) && past_bucket {
+        if self.is_free(change, now) {
             self.last_voiced = Some(now);
         } else {
             self.bucket.take(now);
@@ -244,6 +256,7 @@ impl Policy {
 
     /// The server said something that only a person can change.
     pub fn hopeless(&mut self, now: Duration) {
+        self.failures = self.failures.saturating_add(1);
         self.paused_until = now.saturating_add(HOPELESS_PAUSE);
     }
 }

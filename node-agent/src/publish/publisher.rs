@@ -2,17 +2,23 @@
 
 use std::time::Duration;
 
+use rand::Rng;
+use rand::rngs::StdRng;
 use tracing::{debug, info, warn};
-use video_upscale::api::report::{Heartbeat, Report, State, digest};
+use video_upscale::api::report::{Heartbeat, Report, State, digest, read};
 
 use super::node::{Annotations, NodeAnnotations, PublishError, Refusal};
 use super::policy::{Cause, Decision, Policy, Timing};
+use super::verdicts::Verdicts;
 use crate::clock::{Clock, Now};
 use crate::metrics::Published;
 use crate::report::fit;
 
 /// A heartbeat this many periods old is dead: the limit from which readers do not count the GPUs either.
 const DEAD_AFTER_PERIODS: i64 = 4;
+/// How long the smallest report is written after the server refused a larger one: a policy may be mended, and lists of
+/// processes are what verdicts are made of.
+const SMALLEST_FOR: Duration = Duration::from_secs(3600);
 
 /// How the publishing stands, for readiness.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,32 +46,47 @@ pub struct Publisher {
     policy: Policy,
     clock: Clock,
     metrics: Published,
+    /// Spreads what thousands of agents would do at once.
+    chance: StdRng,
     standing: Standing,
     /// Number, text digest and time of the report that the server is known to hold.
     written: Option<Written>,
     seq: u64,
-    smallest: bool,
+    smallest_until: Duration,
+    /// What is remembered of bad cards; `recalled` once the Node was read for it.
+    verdicts: Verdicts,
+    recalled: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Written {
     seq: u64,
+    smallest: bool,
     sha: String,
     heartbeat: String,
 }
 
 impl Publisher {
     /// A publisher that has written nothing yet.
-    pub fn new(node: NodeAnnotations, timing: Timing, clock: Clock, metrics: Published) -> Self {
+    pub fn new(
+        node: NodeAnnotations,
+        timing: Timing,
+        clock: Clock,
+        metrics: Published,
+        mut chance: StdRng,
+    ) -> Self {
         Self {
             node,
-            policy: Policy::new(timing, clock.now().up, rand::random()),
+            policy: Policy::new(timing, clock.now().up, chance.random()),
             clock,
             metrics,
+            chance,
             standing: Standing::default(),
             written: None,
             seq: 0,
-            smallest: false,
+            smallest_until: Duration::ZERO,
+            verdicts: Verdicts::default(),
+            recalled: false,
         }
     }
 
@@ -79,9 +100,16 @@ impl Publisher {
         self.policy.published()
     }
 
-    /// Writes `current` if it is time to. Returns when to be called again at the latest.
+    /// What is remembered of bad cards.
+    pub const fn verdicts(&self) -> &Verdicts {
+        &self.verdicts
+    }
+
+    /// Writes `current`, with what is remembered of bad cards, if it is time to. Returns when to be called again at the
+    /// latest.
     pub async fn offer(&mut self, current: &Report) -> Duration {
         let now = self.clock.now();
+        let current = &self.verdicts.applied(current.clone());
         match self.policy.decide(current, now.up) {
             Decision::Wait { until, hold } => {
                 if let Some(hold) = hold {
@@ -118,7 +146,7 @@ impl Publisher {
                 }
                 self.standing = Standing::Published;
                 self.metrics.succeeded(cause, now);
-                self.policy.confirmed(report, now.up, rand::random());
+                self.policy.confirmed(report, now.up, self.chance.random());
             }
             Ok(Outcome::Occupied(by)) => {
                 let occupied = Standing::Occupied { by };
@@ -142,12 +170,12 @@ impl Publisher {
         self.standing = Standing::Failing { message: error.to_string() };
         match error.refusal() {
             Refusal::Hopeless => self.policy.hopeless(now.up),
-            Refusal::TooLarge if self.smallest => self.policy.hopeless(now.up),
+            Refusal::TooLarge if now.up < self.smallest_until => self.policy.hopeless(now.up),
             Refusal::TooLarge => {
-                self.smallest = true;
-                self.policy.failed(None, now.up, rand::random());
+                self.smallest_until = now.up.saturating_add(SMALLEST_FOR);
+                self.policy.failed(None, now.up, self.chance.random());
             }
-            Refusal::Again(after) => self.policy.failed(after, now.up, rand::random()),
+            Refusal::Again(after) => self.policy.failed(after, now.up, self.chance.random()),
         }
     }
 
@@ -161,11 +189,21 @@ impl Publisher {
         if let Some(by) = occupant(&standing, current, self.clock.now()) {
             return Ok(Outcome::Occupied(by));
         }
+        if !self.recalled {
+            self.recalled = true;
+            if let Some(report) = standing.sound_report() {
+                self.verdicts.recall(&report);
+            }
+        }
+        let current = &self.verdicts.applied(current.clone());
+        let now = self.clock.now().up;
+        let smallest = now < self.smallest_until;
         let intact = self.written.as_ref().is_some_and(|written| {
             standing.heartbeat.as_deref() == Some(&written.heartbeat)
                 && standing.report.as_deref().map(digest).as_ref() == Some(&written.sha)
+                && written.smallest == smallest
         });
-        self.policy.attempt(current, cause, self.clock.now().up);
+        self.policy.attempt(current, cause, now);
         match self.written.clone().filter(|_| intact && !with_report) {
             Some(written) => {
                 let heartbeat = heartbeat(current, written.seq, written.sha.clone()).to_string();
@@ -173,20 +211,20 @@ impl Publisher {
                 self.written = Some(Written { heartbeat, ..written });
                 Ok(Outcome::Written(None))
             }
-            None => self.write_report(current).await,
+            None => self.write_report(current, smallest).await,
         }
     }
 
-    async fn write_report(&mut self, current: &Report) -> Result<Outcome, Failure> {
+    async fn write_report(&mut self, current: &Report, smallest: bool) -> Result<Outcome, Failure> {
         self.seq = self.seq.saturating_add(1);
         let numbered = Report { seq: self.seq, ..current.clone() };
-        let (_, text) = fit(&numbered, self.smallest).map_err(Failure::Print)?;
+        let (_, text) = fit(&numbered, smallest).map_err(Failure::Print)?;
         let sha = digest(&text);
         let heartbeat = heartbeat(current, self.seq, sha.clone()).to_string();
         debug!(bytes = text.len(), seq = self.seq, "writing the report");
         self.node.write(Some(&text), &heartbeat).await.map_err(Failure::Call)?;
         self.metrics.size(text.len());
-        self.written = Some(Written { seq: self.seq, sha, heartbeat });
+        self.written = Some(Written { seq: self.seq, smallest, sha, heartbeat });
         Ok(Outcome::Written(Some(current.clone())))
     }
 }
@@ -207,8 +245,15 @@ fn heartbeat(current: &Report, seq: u64, sha: String) -> Heartbeat {
     Heartbeat { seq, inst: current.inst.clone(), at: current.at, state: current.state, sha }
 }
 
+impl Annotations {
+    /// The report, if it and the heartbeat belong together.
+    fn sound_report(&self) -> Option<Report> {
+        Some(read(self.report.as_deref()?, self.heartbeat.as_deref()?).ok()?.0)
+    }
+}
+
 /// Namespace of another release whose agent lives on this node. Unreadable annotations have no owner.
-fn occupant(standing: &Annotations, own: &Report, now: Now) -> Option<String> {
+pub fn occupant(standing: &Annotations, own: &Report, now: Now) -> Option<String> {
     let report = Report::parse(standing.report.as_deref()?).ok()?;
     let heartbeat: Heartbeat = standing.heartbeat.as_deref()?.parse().ok()?;
     let dead_after = i64::from(report.hb).saturating_mul(DEAD_AFTER_PERIODS);

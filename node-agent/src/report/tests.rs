@@ -17,6 +17,7 @@ pub fn report(gpus: Vec<Gpu>) -> Report {
         at: crate::clock::Now::at(0).wall,
         hb: 300,
         drv: "580.95.05".to_owned(),
+        life: "9f31c2d0".to_owned(),
         state: State::Ok,
         attr: Attribution::Full,
         gpus,

@@ -142,6 +142,7 @@ impl Report {
         short("ns", &self.ns)?;
         short("inst", &self.inst)?;
         short("drv", &self.drv)?;
+        short("life", &self.life)?;
         let mut seen = BTreeSet::new();
         for gpu in &self.gpus {
             let plausible = !gpu.id.is_empty() && gpu.id.len() <= MAX_UUID && gpu.id.is_ascii();
