@@ -197,12 +197,17 @@ impl DriverError {
     }
 }
 
-/// The socket that this process's environment names.
+/// The driver's folder that this process's environment names.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the environment is where a driver's clients find it")]
+pub fn folder() -> PathBuf {
+    std::env::var_os(FOLDER_VARIABLE).unwrap_or_else(|| FOLDER.into()).into()
+}
+
+/// The socket in it.
+#[must_use]
 pub fn socket_path() -> PathBuf {
-    let folder = std::env::var_os(FOLDER_VARIABLE).unwrap_or_else(|| FOLDER.into());
-    Path::new(&folder).join(SOCKET)
+    folder().join(SOCKET)
 }
 
 /// What this process's environment lets it see; nothing where it says nothing.

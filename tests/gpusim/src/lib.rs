@@ -7,6 +7,7 @@
 //! - [`config`]: the cards of a node; [`card`]: their names and identities
 //! - [`driver`]: what a process asks of the driver, and the client for it
 //! - [`control`]: what a test does to the driver, and the client for it
+//! - [`script`]: what the library is to answer otherwise; [`library`]: the library as a file
 //! - [`journal`]: what happened, as a log that proves things
 //! - [`visible`]: what `NVIDIA_VISIBLE_DEVICES` means
 //! - [`daemon`]: the driver itself; [`engine`]: the stand-in engine
@@ -18,5 +19,7 @@ pub mod daemon;
 pub mod driver;
 pub mod engine;
 pub mod journal;
+pub mod library;
+pub mod script;
 pub mod visible;
 pub mod wire;

@@ -5,6 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use gpusim::driver::{DriverError, Fault};
 
+use crate::script;
+
 /// `nvmlReturn_t` of a failed call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
@@ -45,14 +47,24 @@ impl From<DriverError> for Code {
     }
 }
 
-/// What a call does, as its return code; a panic stays on this side of the interface.
-pub fn answer(call: impl FnOnce() -> Result<(), Code>) -> c_int {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(())) => 0,
-        Ok(Err(code)) => code as c_int,
-        Err(_) => Code::Unknown as c_int,
-    }
+/// What a call about the GPU of index `gpu` does, as its return code; a panic stays on this side of the interface.
+pub fn answer(name: &str, gpu: Option<u32>, body: impl FnOnce() -> Result<(), Code>) -> c_int {
+    let call =
+        || script::interfere(name, gpu).unwrap_or_else(|| body().map_or_else(|code| code as c_int, |()| 0));
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or(Code::Unknown as c_int)
 }
+
+/// Functions under their C names: each does its body, or what the script says of it. `on` names the GPU that a call
+/// is about, by its index.
+macro_rules! exports {
+    ($(fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(on $gpu:expr)? ; $body:block)*) => {$(
+        #[unsafe(no_mangle)]
+        extern "C" fn $name($($argument: $type),*) -> std::ffi::c_int {
+            $crate::abi::answer(stringify!($name), None$(.or($gpu))?, || $body)
+        }
+    )*};
+}
+pub(crate) use exports;
 
 /// A caller's pointer to room for results. Only C makes one.
 #[repr(transparent)]
@@ -67,6 +79,11 @@ impl<T: Copy> Out<T> {
         // SAFETY: NVML's contract: a pointer that is not null points to an aligned, initialised T.
         #[expect(unsafe_code, reason = "a C caller's memory")]
         Ok(unsafe { self.0.read() })
+    }
+
+    /// The same room, for results of another type.
+    pub fn cast<U>(self) -> Out<U> {
+        Out(self.0.cast())
     }
 
     /// Writes one result.
@@ -107,6 +124,16 @@ impl Out<FieldValue> {
 impl Out<c_char> {
     /// Writes `text` and its NUL into `length` bytes.
     pub fn put_text(&self, length: u32, text: &str) -> Result<(), Code> {
+        self.put_bytes(length, text.as_bytes())
+    }
+
+    /// Writes `text` and its NUL into `length` bytes, each character below U+0100 as one byte.
+    pub fn put_latin(&self, length: u32, text: &str) -> Result<(), Code> {
+        let bytes: Vec<u8> = text.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect();
+        self.put_bytes(length, &bytes)
+    }
+
+    fn put_bytes(&self, length: u32, text: &[u8]) -> Result<(), Code> {
         let mut bytes = Vec::from(text);
         bytes.push(0);
         if usize::try_from(length).is_ok_and(|length| length < bytes.len()) {
@@ -175,6 +202,14 @@ pub struct ProcessInfo {
     pub compute_instance: u32,
 }
 
+/// The entry of `_v3` lists of drivers 535.43 to 535.97.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct WideProcessInfo {
+    pub entry: ProcessInfo,
+    pub protected: u64,
+}
+
 /// `nvmlPciInfo_t`.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -218,5 +253,6 @@ pub const NO_INSTANCE: u32 = u32::MAX;
 const _: () = {
     assert!(size_of::<MemoryV1>() == 24 && size_of::<MemoryV2>() == 40);
     assert!(size_of::<ProcessInfo>() == 24 && size_of::<EventData>() == 32);
+    assert!(size_of::<WideProcessInfo>() == 32);
     assert!(size_of::<PciInfo>() == 68 && size_of::<FieldValue>() == 40);
 };

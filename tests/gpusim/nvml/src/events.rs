@@ -1,13 +1,14 @@
 //! Xid events: sets, and the wait for the next one.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::{c_int, c_uint};
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::c_uint;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gpusim::driver::Xid;
 
-use crate::abi::{Code, EventData, NO_INSTANCE, Out, answer};
-use crate::library::{Connection, library};
+use crate::abi::{Code, EventData, NO_INSTANCE, Out, exports};
+use crate::library::{Connection, index_of, library};
+use crate::script;
 
 /// `nvmlEventTypeXidCriticalError`.
 const XID: u64 = 0x8;
@@ -17,7 +18,8 @@ const XID: u64 = 0x8;
 struct Set {
     /// A wait must not hold up other calls, so it has a connection of its own.
     connection: Connection,
-    uuids: BTreeSet<String>,
+    /// Handles of the registered GPUs by UUID.
+    gpus: BTreeMap<String, usize>,
     /// Number of the last event that was looked at; none before the first GPU is registered.
     after: Option<u64>,
     waiting: VecDeque<Xid>,
@@ -34,59 +36,59 @@ fn set(handle: usize) -> Result<Arc<Mutex<Set>>, Code> {
     lock(&SETS).get(&handle).cloned().ok_or(Code::InvalidArgument)
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn nvmlEventSetCreate(handle: Out<usize>) -> c_int {
-    answer(|| {
+exports! {
+    fn nvmlEventSetCreate(handle: Out<usize>); {
         library().devices()?;
         let mut sets = lock(&SETS);
         let next = sets.last_key_value().map_or(1, |(last, _)| last.saturating_add(1));
         handle.put(next)?;
         sets.insert(next, Arc::default());
         Ok(())
-    })
-}
+    }
 
-#[unsafe(no_mangle)]
-extern "C" fn nvmlEventSetFree(handle: usize) -> c_int {
-    answer(|| lock(&SETS).remove(&handle).map(drop).ok_or(Code::InvalidArgument))
-}
+    fn nvmlEventSetFree(handle: usize); { lock(&SETS).remove(&handle).map(drop).ok_or(Code::InvalidArgument) }
 
-#[unsafe(no_mangle)]
-extern "C" fn nvmlDeviceGetSupportedEventTypes(device: usize, types: Out<u64>) -> c_int {
-    answer(|| library().device(device).and_then(|_| types.put(XID)))
-}
+    fn nvmlDeviceGetSupportedEventTypes(device: usize, types: Out<u64>) on index_of(device); {
+        let (index, _) = library().device(device)?;
+        types.put(supported(index))
+    }
 
-#[unsafe(no_mangle)]
-extern "C" fn nvmlDeviceRegisterEvents(device: usize, types: u64, handle: usize) -> c_int {
-    answer(|| {
+    fn nvmlDeviceRegisterEvents(device: usize, types: u64, handle: usize) on index_of(device); {
         let set = set(handle)?;
-        if types != XID {
+        let mut library = library();
+        let (index, gpu) = library.device(device)?;
+        if types & !supported(index) != 0 || types & XID == 0 {
             return Err(Code::NotSupported);
         }
-        let mut library = library();
-        let (_, device) = library.device(device)?;
         let latest = library.ask(|driver| driver.xids(None, 0))?.last().map_or(0, |mark| mark.number);
         let mut set = lock(&set);
         set.after.get_or_insert(latest);
-        set.uuids.insert(device.uuid);
+        set.gpus.insert(gpu.uuid, device);
         Ok(())
-    })
-}
+    }
 
-#[unsafe(no_mangle)]
-extern "C" fn nvmlEventSetWait_v2(handle: usize, event: Out<EventData>, millis: c_uint) -> c_int {
-    answer(|| {
+    fn nvmlEventSetWait_v2(handle: usize, event: Out<EventData>, millis: c_uint); {
         let set = set(handle)?;
         let mut set = lock(&set);
         let xid = set.next(u64::from(millis))?;
+        let device = set.gpus.get(&xid.uuid).copied().ok_or(Code::Unknown)?;
         event.put(EventData {
-            device: library().handle(&xid.uuid),
-            kind: XID,
+            device,
+            kind: index_of(device).map_or(XID, supported),
             data: xid.code,
             gpu_instance: NO_INSTANCE,
             compute_instance: NO_INSTANCE,
         })
-    })
+    }
+}
+
+/// Types of events that the GPU of index `gpu` supports, and that its events carry: newer drivers have bits that
+/// older readers have no name for.
+fn supported(gpu: u32) -> u64 {
+    match script::twist(gpu).event_bits {
+        0 => XID,
+        bits => bits,
+    }
 }
 
 impl Set {
@@ -104,7 +106,7 @@ impl Set {
             let mut version = library().known_version();
             let come = self.connection.ask(&mut version, |driver| driver.xids(Some(after), left))?;
             self.after = come.last().map(|xid| xid.number).or(self.after);
-            self.waiting.extend(come.into_iter().filter(|xid| self.uuids.contains(&xid.uuid)));
+            self.waiting.extend(come.into_iter().filter(|xid| self.gpus.contains_key(&xid.uuid)));
             if self.waiting.is_empty() && left == 0 {
                 return Err(Code::Timeout);
             }

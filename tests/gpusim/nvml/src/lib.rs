@@ -7,6 +7,7 @@
 //!
 //! - [`abi`]: codes, layouts, and the only places that touch a caller's memory
 //! - [`library`]: the connection and the handles of this process
+//! - [`script`]: what it is to answer otherwise than the driver, as a test wrote it
 //! - [`system`], [`device`], [`processes`], [`events`]: the exports
 
 mod abi;
@@ -17,5 +18,6 @@ mod events;
 mod library;
 #[expect(unsafe_code, reason = "exports carry their C names")]
 mod processes;
+mod script;
 #[expect(unsafe_code, reason = "exports carry their C names")]
 mod system;

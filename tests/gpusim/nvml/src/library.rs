@@ -3,8 +3,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use gpusim::driver::{self, Device, Driver, DriverError};
+use gpusim::script::Instance;
 
 use crate::abi::Code;
+use crate::script;
 
 static LIBRARY: Mutex<Library> = Mutex::new(Library::new());
 
@@ -47,6 +49,22 @@ impl Connection {
     }
 }
 
+/// What a handle stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handle {
+    /// UUID of the GPU by which the driver knows it.
+    pub uuid: String,
+    /// Index of the GPU when the handle was made.
+    pub index: u32,
+    /// Slot of the MIG instance; none: the GPU itself.
+    slot: Option<u32>,
+}
+
+/// Index of the GPU behind a handle, for what a script says of it.
+pub fn index_of(handle: usize) -> Option<u32> {
+    library().known(handle).map(|known| known.index).ok()
+}
+
 /// State of the library in this process.
 #[derive(Debug)]
 pub struct Library {
@@ -54,8 +72,8 @@ pub struct Library {
     connection: Connection,
     /// Version of the driver that was there at the first call: what this library was built with, so to say.
     version: Option<String>,
-    /// UUIDs by handle, the first handle being 1.
-    handles: Vec<String>,
+    /// What each handle stands for, the first handle being 1.
+    handles: Vec<Handle>,
 }
 
 impl Library {
@@ -99,28 +117,51 @@ impl Library {
 
     /// GPUs that this process sees.
     pub fn devices(&mut self) -> Result<Vec<Device>, Code> {
-        self.ask(Driver::devices)
+        let mut devices = self.ask(Driver::devices)?;
+        if script::is_reversed() {
+            devices.reverse();
+        }
+        Ok(devices)
     }
 
     /// Handle of a GPU; the same for ever.
-    pub fn handle(&mut self, uuid: &str) -> usize {
-        let known = self.handles.iter().position(|known| known == uuid);
+    pub fn handle(&mut self, uuid: &str, index: u32) -> usize {
+        self.keep(Handle { uuid: uuid.to_owned(), index, slot: None })
+    }
+
+    /// Handle of the MIG instance in a slot of a GPU, if there is one.
+    pub fn instance_handle(&mut self, parent: usize, slot: u32) -> Result<usize, Code> {
+        let handle = Handle { slot: Some(slot), ..self.known(parent)?.clone() };
+        let handle = self.keep(handle);
+        self.instance(handle)?.map(|_| handle).ok_or(Code::NotFound)
+    }
+
+    fn keep(&mut self, handle: Handle) -> usize {
+        let known = self.handles.iter().position(|known| *known == handle);
         let at = known.unwrap_or_else(|| {
-            self.handles.push(uuid.to_owned());
+            self.handles.push(handle);
             self.handles.len().saturating_sub(1)
         });
         at.saturating_add(1)
     }
 
-    /// UUID behind a handle.
-    pub fn uuid(&self, handle: usize) -> Result<String, Code> {
+    /// What a handle stands for.
+    pub fn known(&self, handle: usize) -> Result<&Handle, Code> {
         let at = handle.checked_sub(1).ok_or(Code::InvalidArgument)?;
-        self.handles.get(at).cloned().ok_or(Code::InvalidArgument)
+        self.handles.get(at).ok_or(Code::InvalidArgument)
+    }
+
+    /// The MIG instance behind a handle; none if it stands for a whole GPU.
+    pub fn instance(&self, handle: usize) -> Result<Option<Instance>, Code> {
+        let known = self.known(handle)?;
+        let Some(slot) = known.slot else { return Ok(None) };
+        let mut instances = script::twist(known.index).mig.unwrap_or_default();
+        instances.remove(&slot).map(Some).ok_or(Code::NotFound)
     }
 
     /// The working GPU behind a handle, and its position among those that this process sees.
     pub fn device(&mut self, handle: usize) -> Result<(u32, Device), Code> {
-        let uuid = self.uuid(handle)?;
+        let uuid = self.known(handle)?.uuid.clone();
         let found = (0..).zip(self.devices()?).find(|(_, device)| device.uuid == uuid);
         match found {
             Some((_, Device { lost: true, .. })) => Err(Code::GpuIsLost),

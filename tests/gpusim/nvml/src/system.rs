@@ -2,25 +2,39 @@
 
 use std::ffi::{c_char, c_int, c_uint};
 
-use crate::abi::{Code, Out, answer};
+use crate::abi::{Code, Out, exports};
 use crate::library::library;
 
 /// CUDA 13.0, as NVML counts.
 const CUDA_VERSION: c_int = 13_000;
 
-#[unsafe(no_mangle)]
-extern "C" fn nvmlInit_v2() -> c_int {
-    answer(|| library().init())
-}
+exports! {
+    fn nvmlInit_v2(); { library().init() }
 
-#[unsafe(no_mangle)]
-extern "C" fn nvmlInitWithFlags(_flags: c_uint) -> c_int {
-    answer(|| library().init())
-}
+    fn nvmlInitWithFlags(_flags: c_uint); { library().init() }
 
-#[unsafe(no_mangle)]
-extern "C" fn nvmlShutdown() -> c_int {
-    answer(|| library().shutdown())
+    fn nvmlShutdown(); { library().shutdown() }
+
+    fn nvmlSystemGetDriverVersion(version: Out<c_char>, length: c_uint); {
+        version.put_text(length, &library().version()?)
+    }
+
+    fn nvmlSystemGetNVMLVersion(version: Out<c_char>, length: c_uint); {
+        version.put_text(length, &format!("13.{}", library().version()?))
+    }
+
+    fn nvmlSystemGetCudaDriverVersion_v2(version: Out<c_int>); { version.put(CUDA_VERSION) }
+
+    fn nvmlSystemGetProcessName(pid: c_uint, name: Out<c_char>, length: c_uint); {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).map_err(|_| Code::NotFound)?;
+        let program = String::from_utf8_lossy(line.split(|byte| *byte == 0).next().unwrap_or_default());
+        // The real library cuts a long name rather than refusing it.
+        let room = usize::try_from(length).map_err(|_| Code::InvalidArgument)?.saturating_sub(1);
+        let end = (0..=room.min(program.len())).rev().find(|end| program.is_char_boundary(*end)).unwrap_or(0);
+        name.put_text(length, program.get(..end).unwrap_or_default())
+    }
+
+    fn nvmlSystemGetConfComputeSettings(_settings: usize); { Err(Code::NotSupported) }
 }
 
 #[unsafe(no_mangle)]
@@ -40,36 +54,4 @@ extern "C" fn nvmlErrorString(code: c_int) -> *const c_char {
         _ => c"Unknown Error",
     };
     text.as_ptr()
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn nvmlSystemGetDriverVersion(version: Out<c_char>, length: c_uint) -> c_int {
-    answer(|| version.put_text(length, &library().version()?))
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn nvmlSystemGetNVMLVersion(version: Out<c_char>, length: c_uint) -> c_int {
-    answer(|| version.put_text(length, &format!("13.{}", library().version()?)))
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn nvmlSystemGetCudaDriverVersion_v2(version: Out<c_int>) -> c_int {
-    answer(|| version.put(CUDA_VERSION))
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn nvmlSystemGetProcessName(pid: c_uint, name: Out<c_char>, length: c_uint) -> c_int {
-    answer(|| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).map_err(|_| Code::NotFound)?;
-        let program = String::from_utf8_lossy(line.split(|byte| *byte == 0).next().unwrap_or_default());
-        // The real library cuts a long name rather than refusing it.
-        let room = usize::try_from(length).map_err(|_| Code::InvalidArgument)?.saturating_sub(1);
-        let end = (0..=room.min(program.len())).rev().find(|end| program.is_char_boundary(*end)).unwrap_or(0);
-        name.put_text(length, program.get(..end).unwrap_or_default())
-    })
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn nvmlSystemGetConfComputeSettings(_settings: usize) -> c_int {
-    Code::NotSupported as c_int
 }

@@ -1,18 +1,5 @@
 //! The stand-in engine, end to end: real films, real memory, the driver's refusals.
 
-#![allow(
-    missing_docs,
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::arithmetic_side_effects,
-    clippy::disallowed_methods
-)]
-
-mod bed;
-
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Instant;
@@ -21,7 +8,7 @@ use gpusim::card::{Gpu, MIB};
 use gpusim::control::{Command as Act, Spoil};
 use gpusim::journal;
 
-use bed::{Bed, eventually};
+use crate::{Bed, eventually};
 
 const ENGINE: &str = env!("CARGO_BIN_EXE_infer-video");
 

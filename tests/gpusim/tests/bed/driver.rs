@@ -1,18 +1,5 @@
 //! The driver itself: who owns memory when processes fork, end slowly or leak.
 
-#![allow(
-    missing_docs,
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::arithmetic_side_effects,
-    clippy::disallowed_methods
-)]
-
-mod bed;
-
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -21,7 +8,7 @@ use gpusim::control::{Command as Act, Control, ControlError};
 use gpusim::driver::{Driver, DriverError, SOCKET};
 use gpusim::journal::{self, Event};
 
-use bed::{Bed, eventually};
+use crate::{Bed, eventually};
 
 #[test]
 fn a_refusal_names_all_holders_and_changes_nothing() {

@@ -1,24 +1,6 @@
 //! The stand-in driver library through its C interface, as nvml-wrapper calls it.
-//!
-//! What a process sees hangs on its environment, so each test runs a second time as a child with the environment it
-//! needs; the child is the one that looks.
 
-#![allow(
-    missing_docs,
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::arithmetic_side_effects,
-    clippy::disallowed_methods
-)]
-
-mod bed;
-
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use gpusim::card::{Gpu, MIB};
@@ -28,52 +10,8 @@ use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 
-use bed::{Bed, eventually};
-
-/// Builds the library, once: cargo hands tests no path of another package's cdylib.
-fn library() -> &'static Path {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let target = bed::target();
-        if std::env::var_os("GPUSIM_TEST_FOLDER").is_none() {
-            let status = Command::new(std::env::var("CARGO").unwrap_or("cargo".into()))
-                .args(["build", "--quiet", "-p", "gpusim-nvml", "--target-dir"])
-                .arg(&target)
-                .status()
-                .unwrap();
-            assert!(status.success(), "the library does not build");
-        }
-        target.join("debug/libnvidia_ml.so")
-    })
-}
-
-/// Runs `look` in a child of its own that sees what `visible` names, against a driver of its own.
-fn with(test: &str, visible: Option<&str>, look: impl FnOnce(&Path)) {
-    if let Some(folder) = std::env::var_os("GPUSIM_TEST_FOLDER") {
-        return look(Path::new(&folder));
-    }
-    library();
-    let bed = Bed::start();
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    child
-        .args(["--exact", test, "--nocapture"])
-        .env("GPUSIM_TEST_FOLDER", bed.path())
-        .env("GPUSIM_DIR", bed.path());
-    match visible {
-        Some(visible) => child.env("NVIDIA_VISIBLE_DEVICES", visible),
-        None => child.env_remove("NVIDIA_VISIBLE_DEVICES"),
-    };
-    let output = child.output().unwrap();
-    assert!(output.status.success(), "{visible:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn load() -> Nvml {
-    try_load().unwrap()
-}
-
-fn try_load() -> Result<Nvml, NvmlError> {
-    Nvml::builder().lib_path(library().as_os_str()).init()
-}
+use crate::child::{folder, library, load, look_again, try_load, with};
+use crate::{Bed, eventually};
 
 fn uuids(nvml: &Nvml) -> Vec<String> {
     let count = nvml.device_count().unwrap();
@@ -95,7 +33,7 @@ fn processes(device: &Device) -> Vec<(u32, u64)> {
 
 #[test]
 fn every_gpu_says_who_it_is_and_how_it_is() {
-    with("every_gpu_says_who_it_is_and_how_it_is", Some("all"), |_| {
+    with("nvml::every_gpu_says_who_it_is_and_how_it_is", Some("all"), |_| {
         let nvml = load();
         assert_eq!(nvml.sys_driver_version().unwrap(), "580.95.05");
         assert_eq!(nvml.device_count().unwrap(), 2);
@@ -116,20 +54,20 @@ fn every_gpu_says_who_it_is_and_how_it_is() {
         assert!(matches!(values[4].as_ref().unwrap().value, Err(NvmlError::NotSupported)));
         assert!(matches!(nvml.device_by_index(2), Err(NvmlError::InvalidArg)));
         assert!(matches!(nvml.device_by_uuid("GPU-0"), Err(NvmlError::NotFound)));
-        assert!(nvml.sys_process_name(std::process::id(), 255).unwrap().contains("nvml"));
+        assert!(nvml.sys_process_name(std::process::id(), 255).unwrap().contains("bed"));
     });
 }
 
 #[test]
 fn memory_and_process_lists_follow_a_foreign_process_from_its_first_byte_to_its_end() {
-    let name = "memory_and_process_lists_follow_a_foreign_process_from_its_first_byte_to_its_end";
+    let name = "nvml::memory_and_process_lists_follow_a_foreign_process_from_its_first_byte_to_its_end";
     with(name, Some("all"), |folder| {
         let nvml = load();
         let device = nvml.device_by_index(0).unwrap();
         let before = device.memory_info().unwrap();
         assert_eq!((before.total, before.reserved, before.used), (16376 * MIB, 300 * MIB, 0));
         assert!(processes(&device).is_empty());
-        let mut hog = bed::hog(folder, 0, 5000);
+        let mut hog = crate::hog(folder, 0, 5000);
         let held = device.memory_info().unwrap();
         assert_eq!((held.used, held.free), (5000 * MIB, (16376 - 300 - 5000) * MIB));
         assert_eq!(processes(&device), [(hog.0.id(), 5000 * MIB)]);
@@ -145,9 +83,9 @@ fn memory_and_process_lists_follow_a_foreign_process_from_its_first_byte_to_its_
 
 #[test]
 fn raw_calls_keep_the_contract_of_versions_and_sizes() {
-    with("raw_calls_keep_the_contract_of_versions_and_sizes", Some("all"), |folder| {
+    with("nvml::raw_calls_keep_the_contract_of_versions_and_sizes", Some("all"), |folder| {
         let nvml = load();
-        let _hogs = [bed::hog(folder, 0, 10), bed::hog(folder, 0, 20)];
+        let _hogs = [crate::hog(folder, 0, 10), crate::hog(folder, 0, 20)];
         let device = nvml.device_by_index(0).unwrap();
         // SAFETY: every pointer is to a local of the type that the binding names.
         #[expect(unsafe_code, reason = "calls that the wrapper does not make")]
@@ -177,7 +115,7 @@ fn raw_calls_keep_the_contract_of_versions_and_sizes() {
 
 #[test]
 fn a_process_sees_only_what_its_environment_names() {
-    let name = "a_process_sees_only_what_its_environment_names";
+    let name = "nvml::a_process_sees_only_what_its_environment_names";
     let (first, second) = (gpusim::card::uuid(7, "node-a", 0), gpusim::card::uuid(7, "node-a", 1));
     let cdi = format!("nvidia.com/gpu={second}");
     let table = [
@@ -190,7 +128,7 @@ fn a_process_sees_only_what_its_environment_names() {
         (Some(cdi.as_str()), vec![&second]),
         (Some("all"), vec![&first, &second]),
     ];
-    if std::env::var_os("GPUSIM_TEST_FOLDER").is_some() {
+    if folder().is_some() {
         let visible = std::env::var("NVIDIA_VISIBLE_DEVICES").ok();
         let (_, want) = table.iter().find(|(spec, _)| *spec == visible.as_deref()).unwrap();
         let nvml = load();
@@ -204,7 +142,7 @@ fn a_process_sees_only_what_its_environment_names() {
 
 #[test]
 fn a_broken_pin_shows_all_another_or_no_gpu() {
-    with("a_broken_pin_shows_all_another_or_no_gpu", Some("0"), |folder| {
+    with("nvml::a_broken_pin_shows_all_another_or_no_gpu", Some("0"), |folder| {
         let nvml = load();
         let uuid = |index| gpusim::card::uuid(7, "node-a", index);
         for (mode, want) in [
@@ -213,7 +151,7 @@ fn a_broken_pin_shows_all_another_or_no_gpu() {
             (PinMode::Swap, vec![uuid(1)]),
             (PinMode::None, vec![]),
         ] {
-            bed::control(folder, &Act::Pin { mode });
+            crate::control(folder, &Act::Pin { mode });
             assert_eq!(uuids(&nvml), want, "{mode:?}");
         }
     });
@@ -221,7 +159,7 @@ fn a_broken_pin_shows_all_another_or_no_gpu() {
 
 #[test]
 fn a_lost_gpu_fails_alone_and_raises_an_event() {
-    with("a_lost_gpu_fails_alone_and_raises_an_event", Some("all"), |folder| {
+    with("nvml::a_lost_gpu_fails_alone_and_raises_an_event", Some("all"), |folder| {
         let nvml = load();
         let device = nvml.device_by_index(0).unwrap();
         let events = nvml.create_event_set().unwrap();
@@ -230,48 +168,48 @@ fn a_lost_gpu_fails_alone_and_raises_an_event() {
         let began = Instant::now();
         assert!(matches!(events.wait(200), Err(NvmlError::Timeout)));
         assert!(began.elapsed() >= Duration::from_millis(190));
-        bed::control(folder, &Act::Xid { gpu: Gpu::Index(1), code: 13 });
+        crate::control(folder, &Act::Xid { gpu: Gpu::Index(1), code: 13 });
         assert!(matches!(events.wait(50), Err(NvmlError::Timeout)), "of a GPU that is not registered");
-        bed::control(folder, &Act::Lose { gpu: Gpu::Index(0), back: false });
+        crate::control(folder, &Act::Lose { gpu: Gpu::Index(0), back: false });
         assert_eq!(format!("{:?}", events.wait(1000).unwrap().event_data), "Some(Value(79))");
         assert!(matches!(device.memory_info(), Err(NvmlError::GpuLost)));
         assert!(matches!(nvml.device_by_index(0), Err(NvmlError::GpuLost)));
         assert_eq!(nvml.device_count().unwrap(), 2);
         assert!(nvml.device_by_index(1).unwrap().memory_info().is_ok());
-        bed::control(folder, &Act::Lose { gpu: Gpu::Index(0), back: true });
+        crate::control(folder, &Act::Lose { gpu: Gpu::Index(0), back: true });
         assert!(device.memory_info().is_ok());
     });
 }
 
 #[test]
 fn a_driver_that_is_gone_is_not_loaded_and_heals_when_it_is_back() {
-    with("a_driver_that_is_gone_is_not_loaded_and_heals_when_it_is_back", Some("all"), |folder| {
+    with("nvml::a_driver_that_is_gone_is_not_loaded_and_heals_when_it_is_back", Some("all"), |folder| {
         let nvml = load();
         let device = nvml.device_by_index(0).unwrap();
-        bed::control(folder, &Act::Driver { action: DriverAction::Unload, version: None });
+        crate::control(folder, &Act::Driver { action: DriverAction::Unload, version: None });
         assert!(matches!(device.memory_info(), Err(NvmlError::DriverNotLoaded)));
         assert!(matches!(try_load().map(drop), Err(NvmlError::DriverNotLoaded)));
-        bed::control(folder, &Act::Driver { action: DriverAction::Load, version: None });
+        crate::control(folder, &Act::Driver { action: DriverAction::Load, version: None });
         assert!(device.memory_info().is_ok());
         let newer = Some("590.10.01".to_owned());
-        bed::control(folder, &Act::Driver { action: DriverAction::Reload, version: newer });
+        crate::control(folder, &Act::Driver { action: DriverAction::Reload, version: newer });
         assert!(matches!(device.memory_info(), Err(NvmlError::LibRmVersionMismatch)));
     });
 }
 
 #[test]
 fn a_daemon_that_is_killed_takes_all_holdings_and_comes_back_empty() {
-    let name = "a_daemon_that_is_killed_takes_all_holdings_and_comes_back_empty";
+    let name = "nvml::a_daemon_that_is_killed_takes_all_holdings_and_comes_back_empty";
     with(name, Some("all"), |folder| {
         // A second daemon takes over the socket of the folder, as after a crash.
         let nvml = load();
-        let _hog = bed::hog(folder, 0, 100);
+        let _hog = crate::hog(folder, 0, 100);
         let device = nvml.device_by_index(0).unwrap();
         std::fs::remove_file(folder.join("gpusim.sock")).unwrap();
-        bed::control(folder, &Act::Driver { action: DriverAction::Reload, version: None });
+        crate::control(folder, &Act::Driver { action: DriverAction::Reload, version: None });
         std::fs::remove_file(folder.join("control")).unwrap();
         assert!(matches!(device.memory_info(), Err(NvmlError::DriverNotLoaded)));
-        let second = bed::Hog(bed::daemon(folder));
+        let second = crate::Hog(crate::daemon(folder));
         assert_eq!(device.memory_info().unwrap().used, 0);
         drop(second);
         assert!(matches!(device.memory_info(), Err(NvmlError::DriverNotLoaded)));
@@ -280,16 +218,16 @@ fn a_daemon_that_is_killed_takes_all_holdings_and_comes_back_empty() {
 
 #[test]
 fn a_caller_in_a_pid_namespace_sees_no_stranger_unless_the_driver_is_old() {
-    let name = "a_caller_in_a_pid_namespace_sees_no_stranger_unless_the_driver_is_old";
+    let name = "nvml::a_caller_in_a_pid_namespace_sees_no_stranger_unless_the_driver_is_old";
     if let Some(hog) = std::env::var_os("GPUSIM_TEST_NAMESPACE") {
-        let folder = PathBuf::from(std::env::var_os("GPUSIM_TEST_FOLDER").unwrap());
+        let folder = folder().unwrap();
         let nvml = load();
         let device = nvml.device_by_index(0).unwrap();
         assert!(processes(&device).is_empty());
         assert_eq!(device.memory_info().unwrap().used, 50 * MIB);
-        let own = bed::hog(&folder, 0, 60);
+        let own = crate::hog(&folder, 0, 60);
         assert_eq!(processes(&device), [(own.0.id(), 60 * MIB)]);
-        bed::control(&folder, &Act::View { mode: ViewMode::Raw });
+        crate::control(&folder, &Act::View { mode: ViewMode::Raw });
         let pids: Vec<u32> = processes(&device).iter().map(|(pid, _)| *pid).collect();
         assert_eq!(pids.len(), 2);
         assert!(pids.contains(&hog.to_str().unwrap().parse().unwrap()));
@@ -303,15 +241,11 @@ fn a_caller_in_a_pid_namespace_sees_no_stranger_unless_the_driver_is_old() {
     library();
     let bed = Bed::start();
     let hog = bed.hog(0, 50);
-    let output = Command::new("unshare")
+    let mut child = Command::new("unshare");
+    child
         .args(["--pid", "--fork", "--mount-proc"])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
         .env("GPUSIM_TEST_NAMESPACE", hog.0.id().to_string())
-        .env("GPUSIM_TEST_FOLDER", bed.path())
-        .env("GPUSIM_DIR", bed.path())
-        .env("NVIDIA_VISIBLE_DEVICES", "all")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        .env("NVIDIA_VISIBLE_DEVICES", "all");
+    look_again(&mut child, name, bed.path());
 }

@@ -1,8 +1,24 @@
-//! A driver in a scratch folder, and the programs of this package beside it.
+//! The simulated driver, its library and its engine, each against a driver of its own in a scratch folder.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods
+)]
+
+mod child;
+mod driver;
+mod engine;
+mod nvml;
+mod script;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -121,9 +137,4 @@ pub fn eventually(what: &str, so: impl Fn() -> bool) -> Duration {
         sleep(Duration::from_millis(1));
     }
     began.elapsed()
-}
-
-/// Folder of what cargo builds.
-pub fn target() -> PathBuf {
-    Path::new(env!("CARGO_BIN_EXE_gpusim")).ancestors().nth(2).unwrap().to_owned()
 }
