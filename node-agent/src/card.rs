@@ -1,13 +1,16 @@
 //! One GPU over time: when to ask it what, and the memory it is said to use.
 
+mod leak;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::clock::Now;
-use crate::gpu::{Identity, Memory, Signs};
+use crate::gpu::{Identity, Instance, Memory, Signs};
 use crate::health::Record;
 use crate::probe::Fault;
 use crate::roster::Roster;
+pub use leak::Leak;
 
 /// Memory that must move before the processes are asked for early.
 const MOVED: u64 = 64 << 20;
@@ -41,8 +44,12 @@ pub struct Card {
     pub roster_fault: Option<Fault>,
     /// Used memory at the last sweep that no process explains, bytes.
     pub unattributed: Option<u64>,
+    /// Whether that memory has leaked.
+    pub leak: Leak,
     /// Health and modes at the last check.
     pub signs: Signs,
+    /// MIG instances at the last round.
+    pub instances: Vec<Instance>,
     /// Verdict over its health.
     pub health: Record,
     cadence: Cadence,
@@ -58,7 +65,9 @@ impl Card {
             roster: Roster::default(),
             roster_fault: None,
             unattributed: None,
+            leak: Leak::default(),
             signs: Signs::default(),
+            instances: Vec::new(),
             health: Record::default(),
             cadence: Cadence::default(),
         }
@@ -74,8 +83,8 @@ impl Card {
         self.memory.as_ref().is_ok_and(|memory| self.cadence.sweep_is_due(memory.used, now))
     }
 
-    /// Notes that they were asked for.
-    pub fn swept(&mut self, now: Now) {
+    /// Notes that they were asked for, and whether the set of processes changed.
+    pub fn swept(&mut self, changed: bool, now: Now) {
         let used = self.memory.as_ref().map_or(0, |memory| memory.used);
         self.cadence.swept = Some((now.up, used));
         let sum = self.roster.live().map(|process| process.listed.bytes).sum::<Option<u64>>();
@@ -93,6 +102,16 @@ impl Card {
             (Some(known), Some(measured)) if releasing => Some(known.min(measured)),
             _ => measured,
         };
+        if let Ok(memory) = &self.memory {
+            let quiet = !changed && !releasing;
+            let empty = self.roster_fault.is_none() && self.roster.live().next().is_none();
+            self.leak.swept(memory, self.unattributed.filter(|_| quiet), empty, now);
+        }
+    }
+
+    /// Asks for an early check of health and modes: the GPU answers otherwise than before.
+    pub fn hurry_signs(&mut self) {
+        self.cadence.signs = None;
     }
 
     /// Whether the health is to be checked now; notes that it is.

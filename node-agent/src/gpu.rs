@@ -1,9 +1,11 @@
 //! What a driver can say of a GPU, in our words: plain values, checked for sense at the door.
 
-use video_upscale::api::report::ComputeMode;
+use video_upscale::api::report::{ComputeMode, FREE_SLACK};
 
 /// Longest UUID that is believed; the report's reader refuses longer ones.
 const MAX_UUID: usize = 48;
+/// Largest memory that is believed, bytes: 256 TiB.
+const MAX_TOTAL: u64 = 1 << 48;
 
 /// Who a GPU is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,11 +23,23 @@ pub struct Identity {
 impl Identity {
     /// `None` if the UUID cannot serve as a key: empty, too long or not printable ASCII.
     pub fn new(index: u32, uuid: String, name: &str, pci: String) -> Option<Self> {
-        let sound =
-            !uuid.is_empty() && uuid.len() <= MAX_UUID && uuid.bytes().all(|byte| byte.is_ascii_graphic());
         let name = name.chars().filter(|c| !c.is_control()).take(96).collect();
-        sound.then_some(Self { index, uuid, name, pci })
+        is_key(&uuid).then_some(Self { index, uuid, name, pci })
     }
+}
+
+/// Whether a UUID can serve as a key: not empty, not too long, printable ASCII.
+pub fn is_key(uuid: &str) -> bool {
+    !uuid.is_empty() && uuid.len() <= MAX_UUID && uuid.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// A MIG instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// `MIG-...`; a key as [`is_key`] says.
+    pub uuid: String,
+    /// Its memory; `None` if it cannot be read.
+    pub memory: Option<Memory>,
 }
 
 /// Memory of a GPU, bytes.
@@ -42,10 +56,12 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// `None` for figures that cannot be: no memory at all, or parts larger than the whole.
+    /// `None` for figures that cannot be: no memory at all, more than any GPU has, or parts larger than the whole.
     pub fn new(total: u64, reserved: Option<u64>, free: u64, used: u64) -> Option<Self> {
+        let to_be_had = total.saturating_sub(reserved.unwrap_or(0)).saturating_add(FREE_SLACK);
         let parts = [free, used, reserved.unwrap_or(0)];
-        let sound = total > 0 && parts.iter().all(|part| *part <= total);
+        let sound = (1..=MAX_TOTAL).contains(&total) && parts.iter().all(|part| *part <= total);
+        let sound = sound && free <= to_be_had;
         sound.then_some(Self { total, reserved, free, used })
     }
 }
@@ -63,6 +79,14 @@ pub struct Listed {
     pub graphics: bool,
     /// It is a client of the MPS server.
     pub mps: bool,
+}
+
+impl Listed {
+    /// Without memory that cannot be: no process holds more of a GPU than the GPU has.
+    pub fn plausible_on(mut self, memory: &Memory) -> Self {
+        self.bytes = self.bytes.filter(|bytes| *bytes <= memory.total);
+        self
+    }
 }
 
 /// One entry per process: the larger memory, the types joined. Drivers list a process once per context type, and
@@ -87,26 +111,39 @@ pub fn join(mut listed: Vec<Listed>) -> Vec<Listed> {
 pub struct Signs {
     /// Uncorrected memory errors since the driver was loaded.
     pub ecc_uncorrected: Option<u64>,
-    /// Rows wait for a reset to be remapped, or pages to be retired.
-    pub reset_pending: bool,
+    /// Rows wait for a reset to be remapped, or pages to be retired; `None` if it was not told.
+    pub reset_pending: Option<bool>,
     /// Rows could not be remapped.
     pub remap_failed: bool,
-    /// MIG mode is on.
-    pub mig: bool,
+    /// MIG mode is on; `None` if it was not told.
+    pub mig: Option<bool>,
     /// Compute mode, if not the default.
     pub compute_mode: Option<ComputeMode>,
+}
+
+impl Signs {
+    /// These, and what they leave open as it was before.
+    pub fn or(mut self, before: &Self) -> Self {
+        self.reset_pending = self.reset_pending.or(before.reset_pending);
+        self.mig = self.mig.or(before.mig);
+        self
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const GIB: u64 = 1 << 30;
+
     #[test]
     fn figures_that_cannot_be_are_no_figures() {
         assert_eq!(Memory::new(0, None, 0, 0), None);
-        assert_eq!(Memory::new(100, None, 101, 0), None);
-        assert_eq!(Memory::new(100, Some(u64::MAX), 10, 0), None);
-        assert!(Memory::new(100, Some(5), 80, 15).is_some());
+        assert_eq!(Memory::new(GIB, None, 2 * GIB, 0), None);
+        assert_eq!(Memory::new(GIB, Some(GIB / 2), GIB, 0), None, "more than the driver leaves");
+        assert_eq!(Memory::new(GIB, Some(u64::MAX), 10, 0), None);
+        assert_eq!(Memory::new(u64::MAX, None, u64::MAX, 0), None);
+        assert!(Memory::new(GIB, Some(5), GIB - 5, 0).is_some());
     }
 
     #[test]

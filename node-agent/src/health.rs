@@ -1,5 +1,6 @@
 //! Whether a GPU can be trusted: Xid numbers, memory errors, rows waiting for a reset, loss.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -24,8 +25,11 @@ pub enum XidEvent {
         /// The number.
         xid: u64,
     },
-    /// Waiting failed: what happens now is not heard.
-    Deaf,
+    /// What happens to some GPUs now is not heard.
+    Deaf {
+        /// Which GPUs.
+        uuids: BTreeSet<String>,
+    },
 }
 
 /// What an Xid number says of the card; see NVIDIA's "XID Errors" document.
@@ -80,7 +84,7 @@ impl Record {
 
     /// The regular check.
     pub fn signs(&mut self, signs: &Signs, now: Now) {
-        self.reset_pending = signs.reset_pending;
+        self.reset_pending = signs.reset_pending.unwrap_or(self.reset_pending);
         self.bad |= signs.remap_failed;
         let grew =
             matches!((self.ecc_uncorrected, signs.ecc_uncorrected), (Some(old), Some(new)) if new > old);
@@ -171,8 +175,10 @@ mod tests {
     #[test]
     fn rows_that_wait_for_a_reset_ask_for_it() {
         let mut record = Record::default();
-        record.signs(&Signs { reset_pending: true, ..Signs::default() }, Now::at(0));
+        record.signs(&Signs { reset_pending: Some(true), ..Signs::default() }, Now::at(0));
         assert_eq!(record.verdict(Now::at(0)), Health::ResetRequired);
+        record.signs(&Signs::default(), Now::at(60));
+        assert_eq!(record.verdict(Now::at(60)), Health::ResetRequired, "not told is not healed");
         record.signs(&Signs { remap_failed: true, ..Signs::default() }, Now::at(0));
         assert_eq!(record.verdict(Now::at(0)), Health::Bad);
     }

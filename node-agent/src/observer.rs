@@ -10,7 +10,7 @@ use video_upscale::api::report::{Attribution, ComputeMode, Health, State};
 
 use crate::card::Card;
 use crate::clock::Now;
-use crate::gpu::{Identity, Listed, Memory};
+use crate::gpu::{Identity, Instance, Listed, Memory};
 use crate::health::XidEvent;
 use crate::probe::{Driver, DriverVersion, Fault, Probe};
 use crate::procfs::Proc;
@@ -70,12 +70,16 @@ pub struct View {
     pub peak: Option<u64>,
     /// Used memory that no process explains, bytes.
     pub unattributed: Option<u64>,
+    /// Whether that memory has leaked, as far as can be told.
+    pub leak: bool,
     /// Verdict.
     pub health: Health,
     /// Last Xid that says something of the card.
     pub xid: Option<(u64, Timestamp)>,
     /// MIG mode is on.
     pub mig: bool,
+    /// The MIG instances.
+    pub instances: Vec<Instance>,
     /// Compute mode, if not the default.
     pub compute_mode: Option<ComputeMode>,
     /// Live processes, then those that ended.
@@ -217,7 +221,10 @@ impl<P: Probe> Observer<P> {
                         card.hurry();
                     }
                 }
-                XidEvent::Deaf => self.cards.values_mut().for_each(|card| card.health.deaf(now)),
+                XidEvent::Deaf { uuids } => {
+                    let unheard = self.cards.iter_mut().filter(|(uuid, _)| uuids.contains(*uuid));
+                    unheard.for_each(|(_, card)| card.health.deaf(now));
+                }
             }
         }
     }
@@ -247,7 +254,8 @@ impl<P: Probe> Observer<P> {
     }
 
     fn snapshot(&self, fault: Option<Fault>, now: Now) -> Snapshot {
-        let mut gpus: Vec<View> = self.cards.values().map(|card| view(card, now)).collect();
+        let mut gpus: Vec<View> =
+            self.cards.values().map(|card| view(card, self.proc.is_initial(), now)).collect();
         gpus.sort_by_key(|gpu| gpu.identity.index);
         let readable = gpus.is_empty() || gpus.iter().any(|gpu| gpu.processes.is_ok());
         Snapshot {
@@ -293,14 +301,18 @@ fn ask_card<P: Probe>(card: &mut Card, probe: &mut P, proc: &Proc, version: Opti
         card.hurry();
     }
     if card.sweep_is_due(now) {
-        match probe.processes(index, card.roster.has_mps()) {
-            Ok(listed) => {
+        let was_readable = card.roster_fault.is_none();
+        match sweep(card, probe, proc, version, now) {
+            Ok(moved) => {
                 card.roster_fault = None;
-                changed |= card.roster.sweep(believed(listed, proc, version), proc, now);
+                changed |= moved;
             }
             Err(fault) => card.roster_fault = Some(fault),
         }
-        card.swept(now);
+        if was_readable && card.roster_fault.is_some() {
+            card.hurry_signs();
+        }
+        card.swept(changed, now);
     }
     if let Ok(memory) = &card.memory {
         if changed {
@@ -309,15 +321,43 @@ fn ask_card<P: Probe>(card: &mut Card, probe: &mut P, proc: &Proc, version: Opti
             card.peak.observe(memory.used, now);
         }
         if card.take_signs_turn(now) {
-            card.signs = probe.signs(index);
+            card.signs = probe.signs(index).or(&card.signs);
             card.health.signs(&card.signs, now);
+        }
+        let instances = card.signs.mig.unwrap_or(false).then(|| probe.instances(index).ok());
+        card.instances = instances.flatten().unwrap_or_default();
+    }
+}
+
+/// Reads the process lists. Clients of an MPS server are asked for only where one is seen.
+fn sweep<P: Probe>(
+    card: &mut Card,
+    probe: &mut P,
+    proc: &Proc,
+    version: Option<DriverVersion>,
+    now: Now,
+) -> Result<bool, Fault> {
+    let mut changed = false;
+    loop {
+        let mps = card.roster.has_mps();
+        let listed = probe.processes(card.identity.index, mps)?;
+        changed |= card.roster.sweep(believed(listed, card.memory.as_ref().ok(), proc, version), proc, now);
+        if mps || !card.roster.has_mps() {
+            return Ok(changed);
         }
     }
 }
 
 /// Some drivers translate the ids of processes for a nested namespace but not the query for their memory, and then
 /// say 0 for each.
-fn believed(mut listed: Vec<Listed>, proc: &Proc, version: Option<DriverVersion>) -> Vec<Listed> {
+fn believed(
+    listed: Vec<Listed>,
+    memory: Option<&Memory>,
+    proc: &Proc,
+    version: Option<DriverVersion>,
+) -> Vec<Listed> {
+    let plausible = |process: Listed| memory.map_or(process.clone(), |memory| process.plausible_on(memory));
+    let mut listed: Vec<Listed> = listed.into_iter().map(plausible).collect();
     let translated = version.is_none_or(DriverVersion::translates_memory_queries);
     if !proc.is_initial() && !translated && listed.iter().all(|process| process.bytes == Some(0)) {
         listed.iter_mut().for_each(|process| process.bytes = None);
@@ -325,15 +365,17 @@ fn believed(mut listed: Vec<Listed>, proc: &Proc, version: Option<DriverVersion>
     listed
 }
 
-fn view(card: &Card, now: Now) -> View {
+fn view(card: &Card, sees_all: bool, now: Now) -> View {
     View {
         identity: card.identity.clone(),
         memory: card.memory.clone(),
         peak: card.peak.get(),
         unattributed: card.memory.is_ok().then_some(card.unattributed).flatten(),
+        leak: sees_all && card.leak.is_suspected(now),
         health: card.health.verdict(now),
         xid: card.health.last_xid(),
-        mig: card.signs.mig,
+        mig: card.signs.mig.unwrap_or(false),
+        instances: card.instances.clone(),
         compute_mode: card.signs.compute_mode,
         processes: match &card.roster_fault {
             Some(fault) => Err(fault.clone()),

@@ -93,7 +93,13 @@ fn row(gpu: &Gpu) -> [String; 9] {
     let listed = gpu.procs.iter().flat_map(|processes| &processes.top);
     let mut who: Vec<String> = listed.map(describe).collect();
     if gpu.mig {
-        who.insert(0, "MIG enabled, not used".to_owned());
+        let instances =
+            gpu.mis.iter().map(|instance| format!("{} free of {}", gib(instance.free), gib(instance.tot)));
+        let shown = ["MIG enabled, not used".to_owned()].into_iter().chain(instances);
+        who.insert(0, shown.collect::<Vec<_>>().join(", "));
+    }
+    if gpu.leak {
+        who.insert(0, "memory has leaked".to_owned());
     }
     if let (Some(xid), Some(at)) = (gpu.xid, gpu.xat) {
         who.insert(0, format!("Xid {xid} at {}", at.to_zoned(TimeZone::UTC).strftime("%H:%M:%S")));

@@ -1,4 +1,4 @@
-//! The seam below which a driver is: five questions, each answered with a value or a [`Fault`].
+//! The seam below which a driver is: six questions, each answered with a value or a [`Fault`].
 
 #[cfg(test)]
 pub mod fake;
@@ -7,7 +7,7 @@ mod version;
 
 use thiserror::Error;
 
-use crate::gpu::{Identity, Listed, Memory, Signs};
+use crate::gpu::{Identity, Instance, Listed, Memory, Signs};
 pub use version::DriverVersion;
 
 /// What is known once the driver has been opened.
@@ -31,8 +31,10 @@ pub trait Probe {
     fn memory(&mut self, index: u32) -> Result<Memory, Fault>;
     /// Processes of one GPU: dear, and other GPU programs wait meanwhile. `mps` also asks for clients of a server.
     fn processes(&mut self, index: u32, mps: bool) -> Result<Vec<Listed>, Fault>;
-    /// Health and modes of one GPU; what is not supported is at its default.
+    /// Health and modes of one GPU.
     fn signs(&mut self, index: u32) -> Signs;
+    /// MIG instances of one GPU whose MIG mode is on.
+    fn instances(&mut self, index: u32) -> Result<Vec<Instance>, Fault>;
 }
 
 /// Why a value is not known. From the number that the driver answers, as new numbers have no name in the bindings.

@@ -5,8 +5,11 @@
 use std::cmp::Reverse;
 
 use jiff::{Timestamp, Unit};
-use video_upscale::api::report::{Gpu, Kind, MAX_BYTES, Process, Processes, Report, State, VERSION};
+use video_upscale::api::report::{
+    Gpu, Instance, Kind, MAX_BYTES, Process, Processes, Report, State, VERSION,
+};
 
+use crate::gpu;
 use crate::observer::{Snapshot, View};
 use crate::probe::Fault;
 use crate::procfs::RunState;
@@ -23,9 +26,24 @@ pub struct Head {
     pub hb: u32,
 }
 
-/// How much of a GPU's processes is listed: live ones, ended ones, and whether the product's name stands.
-const SHRINKING: [(usize, usize, bool); 7] =
-    [(4, 4, true), (2, 4, true), (2, 2, true), (0, 2, true), (0, 1, true), (0, 0, true), (0, 0, false)];
+/// How much of a GPU is told: live processes, ended ones, and whether its product name and MIG instances stand.
+const SHRINKING: [(usize, usize, Details); 7] = [
+    (4, 4, Details::All),
+    (2, 4, Details::All),
+    (2, 2, Details::All),
+    (0, 2, Details::Name),
+    (0, 1, Details::Name),
+    (0, 0, Details::Name),
+    (0, 0, Details::None),
+];
+
+/// What is told of a GPU for people only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Details {
+    All,
+    Name,
+    None,
+}
 
 /// Which memory is told as free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,13 +95,24 @@ fn gpu(view: &View, which: FreeMemory) -> Gpu {
         rsv: memory.and_then(|memory| memory.reserved),
         free,
         una: view.unattributed,
+        leak: view.leak,
         why: why.map(str::to_owned),
         h: view.health,
         xid: view.xid.map(|(xid, _)| xid),
         xat: view.xid.map(|(_, at)| whole_second(at)),
         mig: view.mig,
+        mis: view.instances.iter().map(instance).collect(),
         cm: view.compute_mode,
         procs: view.processes.as_ref().ok().filter(|_| memory.is_some()).map(|list| processes(list)),
+    }
+}
+
+fn instance(instance: &gpu::Instance) -> Instance {
+    let memory = instance.memory.as_ref();
+    Instance {
+        id: instance.uuid.clone(),
+        tot: memory.map(|memory| memory.total),
+        free: memory.map(|memory| memory.free),
     }
 }
 
@@ -125,8 +154,8 @@ pub fn fit(report: &Report, smallest: bool) -> Result<(Report, String), serde_js
     let mut steps = SHRINKING.into_iter().skip(if smallest { SHRINKING.len().saturating_sub(1) } else { 0 });
     loop {
         let step = steps.next();
-        let (live, ended, names) = step.unwrap_or((0, 0, false));
-        let shrunk = shrink(report, live, ended, names);
+        let (live, ended, details) = step.unwrap_or((0, 0, Details::None));
+        let shrunk = shrink(report, live, ended, details);
         let text = shrunk.print()?;
         if text.len() <= MAX_BYTES || step.is_none() {
             return Ok((shrunk, text));
@@ -134,10 +163,13 @@ pub fn fit(report: &Report, smallest: bool) -> Result<(Report, String), serde_js
     }
 }
 
-fn shrink(report: &Report, live: usize, ended: usize, names: bool) -> Report {
+fn shrink(report: &Report, live: usize, ended: usize, details: Details) -> Report {
     let mut report = report.clone();
     for gpu in &mut report.gpus {
-        if !names {
+        if details != Details::All {
+            gpu.mis.clear();
+        }
+        if details == Details::None {
             gpu.n.clear();
         }
         let Some(processes) = &mut gpu.procs else { continue };

@@ -10,7 +10,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use reading::{Heartbeat, ReportError, digest, read};
+pub use reading::{FREE_SLACK, Heartbeat, ReportError, digest, read};
 
 /// Major version of the schema.
 pub const VERSION: u32 = 1;
@@ -145,6 +145,9 @@ pub struct Gpu {
     /// Used memory that no listed process explains, bytes.
     #[serde(default)]
     pub una: Option<u64>,
+    /// `una` has been more than the driver's own overhead for a minute: memory has probably leaked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leak: bool,
     /// Why a value is null.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
@@ -159,12 +162,28 @@ pub struct Gpu {
     /// MIG mode is on: shown, never used.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mig: bool,
+    /// The MIG instances: shown, never used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mis: Vec<Instance>,
     /// Compute mode, if not the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cm: Option<ComputeMode>,
     /// Who is on it; null if the lists cannot be read.
     #[serde(default)]
     pub procs: Option<Processes>,
+}
+
+/// A MIG instance of a GPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// UUID, `MIG-...`.
+    pub id: String,
+    /// Its memory, bytes.
+    #[serde(default)]
+    pub tot: Option<u64>,
+    /// Its free memory, bytes.
+    #[serde(default)]
+    pub free: Option<u64>,
 }
 
 /// Health of a GPU.

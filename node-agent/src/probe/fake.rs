@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::{Driver, Fault, Probe};
-use crate::gpu::{Identity, Listed, Memory, Signs};
+use crate::gpu::{Identity, Instance, Listed, Memory, Signs};
 
 /// A scripted driver; tests change its fields between rounds.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,7 @@ pub struct FakeProbe {
     pub memory: BTreeMap<u32, Result<Memory, Fault>>,
     pub listed: BTreeMap<u32, Result<Vec<Listed>, Fault>>,
     pub signs: BTreeMap<u32, Signs>,
+    pub instances: BTreeMap<u32, Vec<Instance>>,
     pub opened: u32,
     pub sweeps: u32,
 }
@@ -71,5 +72,9 @@ impl Probe for FakeProbe {
 
     fn signs(&mut self, index: u32) -> Signs {
         self.signs.get(&index).cloned().unwrap_or_default()
+    }
+
+    fn instances(&mut self, index: u32) -> Result<Vec<Instance>, Fault> {
+        self.instances.get(&index).cloned().ok_or(Fault::NotSupported)
     }
 }

@@ -33,11 +33,13 @@ pub fn gpu(index: u32, total: u64, free: u64) -> Gpu {
         rsv: Some(600 << 20),
         free: Some(free),
         una: Some(0),
+        leak: false,
         why: None,
         h: Health::Ok,
         xid: None,
         xat: None,
         mig: false,
+        mis: Vec::new(),
         cm: None,
         procs: Some(Processes::default()),
     }

@@ -15,14 +15,16 @@ use super::{Gpu, MAX_BYTES, Report, State, VERSION};
 const MAX_GPUS: usize = 64;
 /// Listed processes per GPU that are read.
 const MAX_LISTED: usize = 64;
+/// MIG instances per GPU that are read.
+const MAX_INSTANCES: usize = 16;
 /// Characters of a name or identifier that are read.
 const MAX_NAME: usize = 96;
 /// Characters of a GPU's UUID that are read.
 const MAX_UUID: usize = 48;
 /// Largest number that every JSON reader keeps exact.
 const MAX_NUMBER: u64 = 1 << 53;
-/// How far free memory may lie above total less reserved: drivers round.
-const FREE_SLACK: u64 = 64 << 20;
+/// How far free memory may lie above total less reserved, bytes: drivers round.
+pub const FREE_SLACK: u64 = 64 << 20;
 /// Longest heartbeat value that is read.
 const MAX_HEARTBEAT: usize = 256;
 
@@ -175,6 +177,12 @@ impl Gpu {
             if free > usable.saturating_add(FREE_SLACK) {
                 return Err(ReportError::FreeAboveTotal { gpu: self.id.clone(), free, total });
             }
+        }
+        at_most("MIG instances", self.mis.len(), MAX_INSTANCES)?;
+        for instance in &self.mis {
+            short("mis.id", &instance.id)?;
+            in_range("mis.tot", instance.tot)?;
+            in_range("mis.free", instance.free)?;
         }
         let Some(processes) = &self.procs else { return Ok(()) };
         at_most("processes", processes.top.len(), MAX_LISTED)?;

@@ -1,0 +1,72 @@
+//! Signs of ill health, and modes.
+
+use nvml_wrapper::Device;
+use nvml_wrapper::enum_wrappers::device::{ComputeMode as NvmlComputeMode, EccCounter, MemoryError};
+use nvml_wrapper::enums::device::SampleValue;
+use nvml_wrapper::struct_wrappers::device::FieldValueSample;
+use nvml_wrapper::structs::device::FieldId;
+use nvml_wrapper::sys_exports::field_id::{NVML_FI_DEV_REMAPPED_FAILURE, NVML_FI_DEV_REMAPPED_PENDING};
+use video_upscale::api::report::ComputeMode;
+
+use super::NvmlProbe;
+use super::fault::fault;
+use crate::gpu::Signs;
+use crate::probe::Fault;
+
+/// Asks for all of them; what is not told at the moment is `None`, what the GPU cannot have is not so.
+pub fn read(probe: &NvmlProbe, device: &Device<'static>) -> Signs {
+    let [pending, failure] = remapped_rows(probe, device);
+    // Cards before Ampere retire pages instead of remapping rows.
+    let reset_pending = match pending {
+        Err(Fault::NotSupported) => {
+            known(probe.call("retired_pages_pending", || device.are_pages_pending_retired()))
+        }
+        pending => known(pending),
+    };
+    let mig = probe.call("mig_mode", || device.mig_mode()).map(|mode| mode.current == 1);
+    Signs {
+        ecc_uncorrected: probe
+            .call("ecc_errors", || device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile))
+            .ok(),
+        reset_pending,
+        remap_failed: failure.unwrap_or(false),
+        mig: known(mig),
+        compute_mode: match probe.call("compute_mode", || device.compute_mode()) {
+            Ok(NvmlComputeMode::Default) | Err(Fault::NotSupported | Fault::FunctionNotFound) => None,
+            Ok(NvmlComputeMode::ExclusiveProcess) => Some(ComputeMode::ExclusiveProcess),
+            Ok(NvmlComputeMode::Prohibited) => Some(ComputeMode::Prohibited),
+            Ok(NvmlComputeMode::ExclusiveThread) | Err(_) => Some(ComputeMode::Unknown),
+        },
+    }
+}
+
+/// What the driver or the card does not have is not so; any other fault leaves it open.
+fn known(answer: Result<bool, Fault>) -> Option<bool> {
+    match answer {
+        Ok(value) => Some(value),
+        Err(Fault::NotSupported | Fault::FunctionNotFound) => Some(false),
+        Err(_) => None,
+    }
+}
+
+/// Whether rows wait for a reset to be remapped, and whether some could not be.
+fn remapped_rows(probe: &NvmlProbe, device: &Device<'static>) -> [Result<bool, Fault>; 2] {
+    let fields = [FieldId(NVML_FI_DEV_REMAPPED_PENDING), FieldId(NVML_FI_DEV_REMAPPED_FAILURE)];
+    match probe.call("remapped_rows", || device.field_values_for(&fields)) {
+        Ok(samples) => {
+            let mut raised = samples.into_iter().map(|sample| is_raised(sample.map_err(|e| fault(&e))?));
+            std::array::from_fn(|_| raised.next().unwrap_or(Err(Fault::Implausible)))
+        }
+        // Drivers before 418 have no field values; no card that remaps rows runs with them.
+        Err(Fault::FunctionNotFound) => [Err(Fault::NotSupported), Err(Fault::NotSupported)],
+        Err(other) => [Err(other.clone()), Err(other)],
+    }
+}
+
+fn is_raised(sample: FieldValueSample) -> Result<bool, Fault> {
+    match sample.value.map_err(|error| fault(&error))? {
+        SampleValue::U32(value) => Ok(value != 0),
+        SampleValue::U64(value) => Ok(value != 0),
+        _ => Err(Fault::Implausible),
+    }
+}
