@@ -253,35 +253,46 @@ pub async fn learn(client: &Client, name: &str, lessons: &[Lesson], now: Timesta
     if new == old { Ok(()) } else { write(client, &profile, &new).await }
 }
 
+/// Takes a need into what is known of its class. What has been needed once may be needed again: a need only grows, and
+/// one that binds a model is narrowed to a card only while no second end has confirmed it.
+fn heed(fact: &mut Learned, told: Learned, now: Timestamp) {
+    if told.gpu.is_some() {
+        if fact.samples <= 1 && fact.need_bytes <= told.need_bytes && fact.gpu != told.gpu {
+            *fact = told;
+        }
+        return;
+    }
+    let news = told.need_bytes > fact.need_bytes || fact.gpu.is_some() || fact.samples <= 1;
+    if news || since(fact.last_seen.0, now) > CONFIRMED_AGAIN {
+        fact.need_bytes = fact.need_bytes.max(told.need_bytes);
+        fact.gpu = None;
+        fact.samples = fact.samples.saturating_add(1);
+        fact.last_seen = whole(now);
+    }
+}
+
 /// A status with lessons taken in.
-fn taught(old: &UpscaleProfileStatus, lessons: &[Lesson], now: Timestamp) -> UpscaleProfileStatus {
+pub(super) fn taught(old: &UpscaleProfileStatus, lessons: &[Lesson], now: Timestamp) -> UpscaleProfileStatus {
     let mut new = old.clone();
     for lesson in lessons {
         match lesson {
-            Lesson::Need { model, step, class, bytes } => {
-                let step = i32::try_from(*step).unwrap_or(i32::MAX);
-                let bytes = i64::try_from(*bytes).unwrap_or(i64::MAX);
+            Lesson::Need { model, step, class, bytes, card } => {
+                let told = Learned {
+                    gpu_model: model.clone(),
+                    step: i32::try_from(*step).unwrap_or(i32::MAX),
+                    picture_class: class.clone(),
+                    need_bytes: i64::try_from(*bytes).unwrap_or(i64::MAX),
+                    gpu: card.clone(),
+                    samples: 1,
+                    last_seen: whole(now),
+                };
                 let same = |fact: &&mut Learned| {
-                    fact.gpu_model == *model && fact.step == step && fact.picture_class == *class
+                    (&fact.gpu_model, fact.step, &fact.picture_class)
+                        == (&told.gpu_model, told.step, &told.picture_class)
                 };
                 match new.learned.iter_mut().find(same) {
-                    // What has been needed once may be needed again: a need only grows.
-                    Some(fact)
-                        if bytes > fact.need_bytes || since(fact.last_seen.0, now) > CONFIRMED_AGAIN =>
-                    {
-                        fact.need_bytes = fact.need_bytes.max(bytes);
-                        fact.samples = fact.samples.saturating_add(1);
-                        fact.last_seen = whole(now);
-                    }
-                    Some(_) => {}
-                    None => new.learned.push(Learned {
-                        gpu_model: model.clone(),
-                        step,
-                        picture_class: class.clone(),
-                        need_bytes: bytes,
-                        samples: 1,
-                        last_seen: whole(now),
-                    }),
+                    Some(fact) => heed(fact, told, now),
+                    None => new.learned.push(told),
                 }
             }
             Lesson::Incompatible { model, reason } => {
@@ -316,21 +327,40 @@ mod tests {
     }
 
     fn need(model: &str, bytes: u64) -> Lesson {
-        Lesson::Need { model: model.into(), step: 3, class: "328x188@2".into(), bytes }
+        Lesson::Need { model: model.into(), step: 3, class: "328x188@2".into(), bytes, card: None }
     }
 
     #[test]
     fn needs_only_grow_and_are_bounded() {
         let once = taught(&UpscaleProfileStatus::default(), &[need("A", 10), need("B", 5)], at(1));
         assert_eq!(once.learned.len(), 2);
-        let less = taught(&once, &[need("A", 9)], at(2));
-        assert_eq!(less, once, "nothing new is no write");
-        let more = taught(&once, &[need("A", 11)], at(2));
-        assert_eq!((more.learned[0].need_bytes, more.learned[0].samples), (11, 2));
+        let twice = taught(&once, &[need("A", 9)], at(2));
+        assert_eq!((twice.learned[0].need_bytes, twice.learned[0].samples), (10, 2), "confirmed");
+        assert_eq!(taught(&twice, &[need("A", 9)], at(2)), twice, "nothing new is no write");
+        let more = taught(&twice, &[need("A", 11)], at(2));
+        assert_eq!((more.learned[0].need_bytes, more.learned[0].samples), (11, 3));
         let many: Vec<Lesson> = (0..100).map(|i| need(&format!("M{i:03}"), 1)).collect();
         let full = taught(&more, &many, at(3));
         assert_eq!(full.learned.len(), MOST_LEARNED);
         assert!(!full.learned.iter().any(|fact| fact.gpu_model == "B"), "the least recently seen goes first");
+    }
+
+    #[test]
+    fn a_need_is_narrowed_to_a_card_only_until_a_second_end_confirms_it() {
+        let of_card = |bytes| {
+            let Lesson::Need { model, step, class, .. } = need("A", 0) else { unreachable!() };
+            Lesson::Need { model, step, class, bytes, card: Some("GPU-1".into()) }
+        };
+        let learnt = |old: &UpscaleProfileStatus, lesson: Lesson| taught(old, &[lesson], at(2));
+        let once = learnt(&UpscaleProfileStatus::default(), need("A", 10));
+        let narrowed = learnt(&once, of_card(10));
+        assert_eq!(narrowed.learned[0].gpu.as_deref(), Some("GPU-1"));
+        assert_eq!(learnt(&narrowed, of_card(10)), narrowed, "nothing new is no write");
+        let confirmed = learnt(&narrowed, need("A", 9));
+        assert_eq!((confirmed.learned[0].gpu.as_deref(), confirmed.learned[0].need_bytes), (None, 10));
+        assert_eq!(learnt(&confirmed, of_card(10)), confirmed, "it binds the model for good");
+        assert_eq!(learnt(&once, of_card(9)), once, "somebody else saw more");
+        assert_eq!(learnt(&UpscaleProfileStatus::default(), of_card(10)).learned[0].samples, 1);
     }
 
     #[test]

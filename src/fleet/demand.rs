@@ -49,6 +49,9 @@ pub struct Wanted {
     pub attempt: u32,
     /// Best step that this segment may use; it has run out of memory above it.
     pub first_step: u32,
+    /// Step of its last attempt, if that did not end through its own fault: it is not lowered beyond as long as a
+    /// matching GPU could hold that step when empty.
+    pub keep: Option<u32>,
     /// GPUs that it should not get again if there is another (its last failures).
     pub avoid_gpus: BTreeSet<String>,
     /// Nodes that it should not get again if there is another.
@@ -64,14 +67,23 @@ pub struct StepNeed {
     pub step: u32,
     /// Bytes that the formula asks for, with margin, without headroom.
     pub need_bytes: u64,
-    /// What was learnt by GPU model; replaces the formula for that model.
+    /// What ends have shown that cards of a model need, bytes. They show what is too little, never what is enough, so
+    /// this only raises the formula.
     pub learned: BTreeMap<String, u64>,
+    /// The same where only one card has shown it, by its UUID: it binds that card and none of its brothers.
+    pub cards: BTreeMap<String, u64>,
 }
 
 impl StepNeed {
-    /// Bytes needed on a GPU of that model.
+    /// Bytes needed on a GPU of that model of which nothing else is known.
     pub fn on(&self, model: &str) -> u64 {
-        self.learned.get(model).copied().unwrap_or(self.need_bytes)
+        self.learned.get(model).copied().unwrap_or(0).max(self.need_bytes)
+    }
+
+    /// Bytes needed on that very GPU.
+    pub fn on_card(&self, model: &str, uuid: &str) -> u64 {
+        let seen = self.cards.iter().find(|(card, _)| card.eq_ignore_ascii_case(uuid));
+        seen.map_or(0, |(_, bytes)| *bytes).max(self.on(model))
     }
 }
 

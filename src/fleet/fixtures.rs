@@ -91,7 +91,12 @@ pub(super) fn fleet(nodes: Vec<NodeFacts>) -> Fleet {
 
 /// A demand of `segments` segments for steps 2 (16 GiB), 3 (8 GiB) and 4 (4 GiB) with 1 GiB of headroom.
 pub(super) fn demand(job: &JobKey, segments: u32) -> Demand {
-    let step = |step, gib| StepNeed { step, need_bytes: gib * GIB, learned: BTreeMap::new() };
+    let step = |step, gib| StepNeed {
+        step,
+        need_bytes: gib * GIB,
+        learned: BTreeMap::new(),
+        cards: BTreeMap::new(),
+    };
     Demand {
         job: job.clone(),
         created: at(0),
@@ -114,6 +119,7 @@ pub(super) fn wanted(segment: u32) -> Wanted {
         segment,
         attempt: 0,
         first_step: 2,
+        keep: None,
         avoid_gpus: BTreeSet::new(),
         avoid_nodes: BTreeSet::new(),
         largest_only: false,

@@ -133,8 +133,8 @@ struct Turn<'a> {
     holds: u32,
     placed: u32,
     cursor: usize,
-    /// Rungs on which nothing is left, by whether only the largest cards count.
-    dry: BTreeSet<(usize, bool)>,
+    /// Rungs, from and to, on which nothing is left, by whether only the largest cards count.
+    dry: BTreeSet<(usize, usize, bool)>,
     /// Segments that already hold a GPU or were served from this very list.
     skipped: u32,
 }
@@ -191,8 +191,8 @@ impl<'a> Turn<'a> {
             if self.is_served(wanted) {
                 continue;
             }
-            let Some(rungs) = self.ladder.rungs(wanted.first_step) else { continue };
-            let kind = (rungs.start, wanted.largest_only);
+            let Some(rungs) = self.ladder.rungs(wanted, survey) else { continue };
+            let kind = (rungs.start, rungs.end, wanted.largest_only);
             if self.dry.contains(&kind) {
                 continue;
             }
@@ -227,7 +227,7 @@ impl<'a> Turn<'a> {
                 gpu_model: model.to_string(),
                 node: node.name.clone(),
                 step: step.step,
-                need_bytes: step.on(model),
+                need_bytes: step.on_card(model, &card.uuid),
                 seen: SeenBefore {
                     free: card.free,
                     available: card.available,

@@ -48,6 +48,11 @@ pub struct Learned {
     /// Bytes that must be free.
     #[schemars(range(min = 0, max = schema::MOST_EXACT))]
     pub need_bytes: i64,
+    /// UUID of the one GPU that it binds: only that one has shown it, and another of the model has run the step with
+    /// less. Absent: it binds all GPUs of the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub gpu: Option<String>,
     /// How many ends taught it.
     #[schemars(range(min = 0, max = i32::MAX))]
     pub samples: i32,

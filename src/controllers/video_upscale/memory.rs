@@ -25,6 +25,10 @@ pub struct Memory {
     pub nodes: BTreeMap<String, (CoolDown, ScheduledReason)>,
     /// Nodes that showed other GPUs than they were told.
     pub bad_nodes: BTreeSet<String>,
+    /// What ends of this job have shown of needs, by GPU model and step.
+    pub needs: BTreeMap<(String, u32), SeenNeed>,
+    /// Least memory, bytes, with which a run of this job came to its end, by GPU model and step.
+    pub ran_with: BTreeMap<(String, u32), u64>,
     /// GPU models that cannot run the engine.
     pub models: BTreeSet<String>,
     /// Per segment: what its next attempt should avoid, and when it may be.
@@ -65,6 +69,17 @@ pub struct Aversion {
     pub nodes: BTreeSet<String>,
     /// Not before.
     pub not_before: Option<Timestamp>,
+    /// Step of the last attempt, if it was not at fault, and until when that step is waited for.
+    pub keep: Option<(u32, Timestamp)>,
+}
+
+/// A need larger than the profile's estimate, as ends of this job have shown it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenNeed {
+    /// Bytes.
+    pub bytes: u64,
+    /// UUID of the card, while it is the only one and has shown it once; `None`: it binds the model.
+    pub card: Option<String>,
 }
 
 /// A wait as it was last told.
@@ -103,6 +118,17 @@ impl Memory {
             self.segments.clear();
         }
         self.segments.entry(segment).or_default()
+    }
+
+    /// Notes what an end has shown of the need of a model at a step.
+    pub fn note_need(&mut self, class: (String, u32), seen: SeenNeed) {
+        insert(&mut self.needs, class, seen);
+    }
+
+    /// Notes with how many bytes a run of a model at a step came to its end.
+    pub fn note_ran(&mut self, class: (String, u32), bytes: u64) {
+        let least = self.ran_with.get(&class).map_or(bytes, |before| bytes.min(*before));
+        insert(&mut self.ran_with, class, least);
     }
 
     /// Notes that an attempt's pod exists.

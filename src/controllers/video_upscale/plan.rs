@@ -9,6 +9,7 @@ mod draft;
 mod ends;
 mod film;
 mod finale;
+mod needs;
 mod probe;
 mod segment_pods;
 pub mod segments;
@@ -234,6 +235,8 @@ pub enum Lesson {
         class: String,
         /// Bytes.
         bytes: u64,
+        /// UUID of the one card that it binds; `None`: it binds the model.
+        card: Option<String>,
     },
     /// A GPU model cannot run the engine.
     Incompatible {
@@ -245,9 +248,11 @@ pub enum Lesson {
 }
 
 #[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 /// Longest pause of an unfinished job: a deletion that falls into the gap of a new list makes no event.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(60);

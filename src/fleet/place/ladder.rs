@@ -5,7 +5,7 @@ use std::ops::Range;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Survey;
-use crate::fleet::demand::Demand;
+use crate::fleet::demand::{Demand, Wanted};
 use crate::fleet::snapshot::{Asked, Snapshot, Starved};
 
 /// Where a job stands on its ladder.
@@ -27,9 +27,10 @@ impl Ladder {
         // What all due segments have run out of memory on is no rung to wait for.
         let first = demand.wanted.iter().map(|wanted| wanted.first_step).min().unwrap_or(0);
         let allowed = steps.iter().position(|step| *step >= first).unwrap_or(steps.len());
-        let fits = |enough: u32| (allowed..steps.len()).find(|rung| survey.empty_fits(*rung) >= enough);
-        let enough = demand.parallelism.min(survey.matching()).max(1);
-        let target = fits(enough).or_else(|| fits(1));
+        let enough = |rung| survey.matching().saturating_sub(survey.bound_on(rung)).min(demand.parallelism);
+        let mut rungs = allowed..steps.len();
+        let target = rungs.clone().find(|rung| survey.empty_fits(*rung) >= enough(*rung).max(1));
+        let target = target.or_else(|| rungs.find(|rung| survey.empty_fits(*rung) > 0));
         let fits_now =
             target.and_then(|target| (target..steps.len()).find(|rung| survey.fits_now(*rung, snapshot)));
         let starved = match (demand.patience, target) {
@@ -53,12 +54,19 @@ impl Ladder {
         Self { steps, target, fits_now, starved }
     }
 
-    /// The rungs to try for a segment that may use steps from `first_step` on, best first; `None` if there is none.
-    pub(super) fn rungs(&self, first_step: u32) -> Option<Range<usize>> {
-        let allowed = self.steps.iter().position(|step| *step >= first_step)?;
+    /// The rungs to try for a segment, best first; `None` if there is none.
+    pub(super) fn rungs(&self, wanted: &Wanted, survey: &Survey) -> Option<Range<usize>> {
+        let rung_of = |step: u32| self.steps.iter().position(|known| *known >= step);
+        let allowed = rung_of(wanted.first_step)?;
         let base = self.target?.max(allowed);
         let patient = !self.starved.is_some_and(|starved| starved.spent);
-        Some(if patient { base..base.saturating_add(1) } else { base..self.steps.len() })
+        let end = if patient { base.saturating_add(1) } else { self.steps.len() };
+        let kept = wanted.keep.and_then(rung_of).filter(|kept| *kept >= allowed);
+        Some(match kept.filter(|kept| survey.empty_fits(*kept) > 0) {
+            Some(kept) if kept <= base => kept..kept.saturating_add(1),
+            Some(kept) => base..end.min(kept.saturating_add(1)),
+            None => base..end,
+        })
     }
 
     /// A segment was placed there: on its own rung the job is back for good.

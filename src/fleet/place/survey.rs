@@ -3,13 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::Floor;
 use super::nodes::node_cause;
 use crate::api::video_upscale::ForeignProcesses;
-use crate::fleet::demand::{Cause, Demand, PodRequests, Wait, Wanted};
+use crate::fleet::demand::{Cause, Demand, PodRequests, StepNeed, Wait, Wanted};
 use crate::fleet::snapshot::{Card, Snapshot};
 
 /// Most product names and stale nodes that a wait tells of.
@@ -131,8 +132,10 @@ pub(super) struct Survey {
     kinds: Vec<u32>,
     /// Need by rung and model, bytes.
     needs: Vec<Vec<u64>>,
-    /// Needs without regard to the model, bytes.
-    plain_needs: Vec<u64>,
+    /// The needs as asked, for what binds single cards.
+    steps: Arc<[StepNeed]>,
+    /// Cards by rung that their model would fit and that must not be used on it for themselves.
+    bound: Vec<u32>,
     headroom: u64,
     min_free: u64,
     indifferent: bool,
@@ -169,7 +172,8 @@ impl Survey {
                 .iter()
                 .map(|step| snapshot.models.iter().map(|model| step.on(model)).collect())
                 .collect(),
-            plain_needs: demand.steps.iter().map(|step| step.need_bytes).collect(),
+            bound: vec![0; demand.steps.len()],
+            steps: Arc::clone(&demand.steps),
             headroom: demand.gpu.headroom_bytes,
             min_free: demand.gpu.min_free_bytes,
             indifferent: demand.gpu.foreign == ForeignProcesses::Tolerate,
@@ -193,6 +197,7 @@ impl Survey {
                 if let Some(count) = kind {
                     *count = count.saturating_add(1);
                 }
+                survey.count_bound(card);
             }
             let Some(cause) = cause else {
                 survey.open.push(index);
@@ -220,8 +225,28 @@ impl Survey {
 
     /// How many of them have the memory for a rung when they are empty.
     pub(super) fn empty_fits(&self, rung: usize) -> u32 {
-        let fitting = self.counted().filter(|(model, usable, _)| self.could_hold(rung, *model, *usable));
-        fitting.fold(0, |sum, (_, _, count)| sum.saturating_add(count))
+        let fitting =
+            self.counted().filter(|(model, usable, _)| self.could_hold(self.need(rung, *model), *usable));
+        let fitting: u32 = fitting.fold(0, |sum, (_, _, count)| sum.saturating_add(count));
+        fitting.saturating_sub(self.bound_on(rung))
+    }
+
+    /// How many of them only their own record keeps from a rung. They are not waited for, and lower nobody's step.
+    pub(super) fn bound_on(&self, rung: usize) -> u32 {
+        self.bound.get(rung).copied().unwrap_or(0)
+    }
+
+    fn count_bound(&mut self, card: &Card) {
+        if self.steps.iter().all(|step| step.cards.is_empty()) {
+            return;
+        }
+        for rung in 0..self.steps.len() {
+            let fits = |need| self.could_hold(need, card.usable);
+            let alone = fits(self.need(rung, card.model)) && !fits(self.need_on(rung, card));
+            if let Some(count) = self.bound.get_mut(rung).filter(|_| alone) {
+                *count = count.saturating_add(1);
+            }
+        }
     }
 
     /// Whether an open card has the memory for a rung at this moment.
@@ -235,8 +260,17 @@ impl Survey {
         self.needs.get(rung).and_then(|models| models.get(model)).copied().unwrap_or(u64::MAX)
     }
 
-    fn could_hold(&self, rung: usize, model: usize, usable: u64) -> bool {
-        usable >= self.need(rung, model).saturating_add(self.headroom).max(self.min_free)
+    /// What a rung needs on that very card.
+    fn need_on(&self, rung: usize, card: &Card) -> u64 {
+        let need = self.need(rung, card.model);
+        match self.steps.get(rung) {
+            Some(step) if !step.cards.is_empty() => need.max(step.on_card("", &card.uuid)),
+            _ => need,
+        }
+    }
+
+    fn could_hold(&self, need: u64, usable: u64) -> bool {
+        usable >= need.saturating_add(self.headroom).max(self.min_free)
     }
 
     /// What would be left beside the need of a rung; `None` if it does not fit. The headroom grows with the silence
@@ -247,7 +281,7 @@ impl Survey {
             0 => self.headroom,
             seconds => self.headroom.saturating_add(self.headroom.saturating_mul(seconds) / DOUBLING),
         };
-        let need = self.need(rung, card.model);
+        let need = self.need_on(rung, card);
         let fits = card.available >= need.saturating_add(grown).max(self.min_free);
         fits.then(|| card.available.saturating_sub(need))
     }
@@ -309,10 +343,9 @@ impl Survey {
             looked_at: u32::try_from(snapshot.cards.len()).unwrap_or(u32::MAX),
             causes: self.causes.clone(),
             need_bytes: rung
-                .or(self.plain_needs.len().checked_sub(1))
-                .and_then(|rung| self.plain_needs.get(rung))
-                .copied()
-                .unwrap_or(0),
+                .or(self.steps.len().checked_sub(1))
+                .and_then(|rung| self.steps.get(rung))
+                .map_or(0, |step| step.need_bytes),
             headroom_bytes: self.headroom,
             best: None,
             products: self.census.products.clone(),
@@ -350,7 +383,7 @@ impl Survey {
         }
         // Without a rung that fits any card, the last one says how much is missing at least.
         let Some(rung) = rung.or(self.needs.len().checked_sub(1)) else { return Cause::TooSmall };
-        if !self.could_hold(rung, card.model, card.usable) {
+        if !self.could_hold(self.need_on(rung, card), card.usable) {
             Cause::TooSmall
         } else if self.spare(rung, card, snapshot).is_none() {
             Cause::NotEnoughFree

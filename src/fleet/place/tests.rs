@@ -312,14 +312,60 @@ fn a_segment_starts_below_the_step_that_failed_it() {
 }
 
 #[test]
-fn a_learnt_need_replaces_the_formula_on_that_model() {
-    let learned = BTreeMap::from([("NVIDIA L4".to_owned(), 20 * GIB)]);
-    let steps = Arc::from([StepNeed { step: 2, need_bytes: 16 * GIB, learned }]);
-    for (free, places) in [(20, 0), (21, 1)] {
+fn a_learnt_need_raises_the_formula_on_that_model_and_never_lowers_it() {
+    for (learnt, free, places) in [(20, 20, 0), (20, 21, 1), (2, 16, 0), (2, 17, 1)] {
+        let learned = BTreeMap::from([("NVIDIA L4".to_owned(), learnt * GIB)]);
+        let steps = Arc::from([StepNeed { step: 2, need_bytes: 16 * GIB, learned, cards: BTreeMap::new() }]);
         let mut fleet = fleet(vec![node("node-a", &[gpu(0, "GPU-A", free)])]);
-        let wish = Demand { steps: Arc::clone(&steps), ..demand(&job("media", "mine"), 1) };
-        assert_eq!(ask(&mut fleet, wish).placements.len(), places);
+        let wish = Demand { steps, ..demand(&job("media", "mine"), 1) };
+        assert_eq!(ask(&mut fleet, wish).placements.len(), places, "{learnt} {free}");
     }
+}
+
+/// The demand of the fixtures, with step 2 known to need more than a card has on these.
+fn with_bound(segments: u32, cards: &[&str]) -> Demand {
+    let wish = demand(&job("media", "mine"), segments);
+    let mut steps = wish.steps.to_vec();
+    steps[0].cards = cards.iter().map(|card| ((*card).to_owned(), 24 * GIB)).collect();
+    Demand { steps: steps.into(), ..wish }
+}
+
+#[test]
+fn what_one_card_has_shown_binds_that_card_and_lowers_nobody() {
+    let cards = [gpu(0, "GPU-A", 24), gpu(1, "GPU-B", 24), gpu(2, "GPU-C", 24)];
+    let mut fleet = fleet(vec![node("node-a", &cards)]);
+    let given_to = |bound: &[&str], fleet: &mut Fleet| {
+        let pass = ask(fleet, with_bound(4, bound));
+        let steps: Vec<(String, u32)> =
+            pass.placements.iter().map(|p| (p.grant.gpu.clone(), p.grant.step)).collect();
+        (steps, pass.outlooks[&job("media", "mine")].effective_step)
+    };
+    let on = |cards: &[&str], step| cards.iter().map(|card| ((*card).to_owned(), step)).collect::<Vec<_>>();
+    assert_eq!(given_to(&["gpu-b"], &mut fleet), (on(&["GPU-A", "GPU-C"], 2), Some(2)));
+    assert_eq!(given_to(&["GPU-B", "GPU-C"], &mut fleet), (on(&["GPU-A"], 2), Some(2)));
+    let all = ["GPU-A", "GPU-B", "GPU-C"];
+    assert_eq!(given_to(&all, &mut fleet), (on(&all, 3), Some(3)), "there is none to wait for");
+    // The bound card is not lost: a segment that may go lower gets it.
+    let mut low = wanted(3);
+    low.first_step = 3;
+    let wish = Demand { wanted: Arc::from([wanted(0), wanted(1), low]), ..with_bound(0, &["GPU-A"]) };
+    assert_eq!(given(&ask(&mut fleet, wish)), [("GPU-B", 0, 2), ("GPU-C", 1, 2), ("GPU-A", 3, 3)]);
+}
+
+#[test]
+fn a_segment_that_was_not_at_fault_keeps_its_step_while_a_card_could_hold_it() {
+    // The large card is used by others at the moment, so that a job of four goes at step 3.
+    let small =
+        |index| gpu_with(index, &format!("GPU-{index}"), 12, json!({"tot": 12 * GIB, "n": "NVIDIA A2"}));
+    let large = |free| gpu_with(9, "GPU-9", free, if free < 24 { foreign(24 - free) } else { json!({}) });
+    let kept = crate::fleet::demand::Wanted { keep: Some(2), ..wanted(0) };
+    let wish = Demand { wanted: Arc::from([kept, wanted(1)]), ..demand(&job("media", "mine"), 0) };
+    let mut busy = fleet(vec![node("node-a", &[small(0), small(1), small(2), large(4)])]);
+    assert_eq!(given(&ask(&mut busy, wish.clone())), [("GPU-0", 1, 3)], "segment 0 waits for its step");
+    let mut idle = fleet(vec![node("node-a", &[small(0), small(1), small(2), large(24)])]);
+    assert_eq!(given(&ask(&mut idle, wish.clone())), [("GPU-9", 0, 2), ("GPU-0", 1, 3)]);
+    let mut none = fleet(vec![node("node-a", &[small(0), small(1)])]);
+    assert_eq!(given(&ask(&mut none, wish)), [("GPU-0", 0, 3), ("GPU-1", 1, 3)], "no card could hold step 2");
 }
 
 #[test]

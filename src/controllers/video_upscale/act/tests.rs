@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::controllers::video_upscale::context::Parts;
-use crate::controllers::video_upscale::plan::tests::{at, claim, observed, segment};
+use crate::controllers::video_upscale::plan::fixtures::{at, claim, observed, segment};
 use crate::controllers::video_upscale::plan::{self, Observed};
 use crate::fleet::{FleetConfig, FleetHandle};
 use crate::telemetry::Telemetry;

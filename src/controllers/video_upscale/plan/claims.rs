@@ -32,7 +32,7 @@ pub fn plan(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) -> Held {
             && !draft.done.contains(segment)
             && !draft.failed.contains(segment)
             && !held.contains(&segment)
-            && wanted::steps(draft, job, film).iter().any(|need| need.step == grant.step);
+            && wanted::offers(draft, job, film, grant.step);
         if !due || draft.is_refused() {
             draft.free(claim, None, super::Freed::Free);
         } else if complete(draft, job, film, claim) {

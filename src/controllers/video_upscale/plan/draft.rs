@@ -1,5 +1,7 @@
 //! A plan in the making: the status as it will stand, and the changes by their place in the order.
 
+mod saying;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -8,10 +10,8 @@ use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSele
 
 use super::segments::Segments;
 use super::status::{self, Said};
-use super::{Change, Event, Freed, HEARTBEAT, Lesson, Observed, Plan};
-use crate::api::conditions::{
-    self, ConditionType, FailureReason, OtherReason, ScheduledReason, State, Status,
-};
+use super::{Change, Event, Freed, Lesson, Observed, Plan};
+use crate::api::conditions::{self, ConditionType, FailureReason, ScheduledReason, State, Status};
 use crate::api::keys::Role;
 use crate::api::video_upscale::VideoUpscaleStatus;
 use crate::controllers::video_upscale::ladder::History;
@@ -101,22 +101,6 @@ impl<'a> Draft<'a> {
         conditions::remove(&mut self.status.conditions, kind);
     }
 
-    /// Says the state word and its message.
-    pub fn state(&mut self, state: State, message: String) {
-        self.set(Said::complete(Status::False, state, message));
-    }
-
-    /// Says why due segments have no GPU, or that they have.
-    pub fn scheduled(&mut self, status: Status, reason: ScheduledReason, message: String) {
-        self.set(Said { kind: ConditionType::Scheduled, status, reason: reason.as_str(), message });
-    }
-
-    /// Accepts the job, nothing started.
-    pub fn accept(&mut self, message: String) {
-        self.unset(ConditionType::Stalled);
-        self.state(State::Accepted, message);
-    }
-
     /// Looks again after at most that long.
     pub fn look_again(&mut self, within: Duration) {
         self.requeue = Some(self.requeue.map_or(within, |before| before.min(within)));
@@ -175,18 +159,6 @@ impl<'a> Draft<'a> {
     /// Whether the API server refused a pod of ours a moment ago.
     pub fn is_refused(&self) -> bool {
         self.memory.refused.as_ref().is_some_and(|(until, _)| *until > self.now)
-    }
-
-    /// Says that the API server refuses our pods, if it does.
-    pub fn say_refused(&mut self) -> bool {
-        let Some((until, message)) = self.memory.refused.clone().filter(|(until, _)| *until > self.now)
-        else {
-            return false;
-        };
-        let message = format!("{message}; tried again each minute");
-        self.scheduled(Status::False, ScheduledReason::PodsForbidden, message);
-        self.look_again_at(until);
-        true
     }
 
     /// Deletes a pod once what is known of it is recorded.
@@ -259,124 +231,6 @@ impl<'a> Draft<'a> {
                 self.free(claim, pod, Freed::Free);
             }
         }
-    }
-
-    /// The deletion mark is there.
-    pub fn say_deleting(&mut self) {
-        self.state(State::Deleting, "Being deleted".to_owned());
-        self.look_again(HEARTBEAT);
-    }
-
-    /// Another release works in this namespace.
-    pub fn leave_to_other_release(&mut self, release: &str) {
-        let message = format!("Namespace belongs to release {release} (label upscale.video/release)");
-        self.scheduled(Status::False, ScheduledReason::OtherRelease, message);
-        self.look_again(HEARTBEAT);
-    }
-
-    /// The annotation says that nobody touches the job.
-    pub fn pause(&mut self) {
-        self.state(State::Paused, "Not reconciled: annotation upscale.video/paused".to_owned());
-        self.look_again(HEARTBEAT);
-    }
-
-    /// Somebody must act; it goes on by itself afterwards.
-    pub fn stall(&mut self, message: &str) {
-        self.set(Said {
-            kind: ConditionType::Stalled,
-            status: Status::True,
-            reason: OtherReason::NeedsUser.as_str(),
-            message: message.to_owned(),
-        });
-        self.unset(ConditionType::Reconciling);
-        self.state(State::Accepted, message.to_owned());
-        self.look_again(Duration::from_secs(5));
-    }
-
-    /// No node can mount all volumes at once; it goes on by itself once one can.
-    pub fn no_node_mounts(&mut self) {
-        let message = format!("No node can mount all claims: {}", self.observed.volumes.why);
-        self.scheduled(Status::False, ScheduledReason::VolumeNotHere, message.clone());
-        self.state(State::WaitingForGpu, message);
-        self.look_again(Duration::from_secs(5));
-    }
-
-    /// The tenant stopped the job.
-    pub fn suspend(&mut self) {
-        self.stop_everything();
-        if !status::is_true(&self.status, ConditionType::Suspended) {
-            self.tell(false, "Suspended", "Stopped by spec.suspend".to_owned());
-        }
-        let message = "Stopped by spec.suspend; finished segments are kept".to_owned();
-        self.set(Said {
-            kind: ConditionType::Suspended,
-            status: Status::True,
-            reason: OtherReason::Requested.as_str(),
-            message: message.clone(),
-        });
-        self.scheduled(Status::Unknown, ScheduledReason::NotPlanned, "Suspended".to_owned());
-        self.state(State::Suspended, message);
-        self.look_again(HEARTBEAT);
-    }
-
-    /// The tenant did not stop the job, or not any more.
-    pub fn resume(&mut self) {
-        if status::is_true(&self.status, ConditionType::Suspended) {
-            self.set(Said {
-                kind: ConditionType::Suspended,
-                status: Status::False,
-                reason: OtherReason::Resumed.as_str(),
-                message: "Goes on".to_owned(),
-            });
-            self.state(State::Accepted, "Goes on".to_owned());
-            self.tell(false, "Resumed", "Goes on".to_owned());
-        }
-    }
-
-    /// Something ran with other parameters than wanted.
-    pub fn degraded(&mut self, reason: OtherReason, message: String) {
-        self.set(Said {
-            kind: ConditionType::Degraded,
-            status: Status::True,
-            reason: reason.as_str(),
-            message,
-        });
-    }
-
-    /// The job has failed for good.
-    pub fn fail(&mut self, reason: FailureReason, message: String) {
-        self.tell(true, reason.as_str(), message.clone());
-        for (kind, status) in [
-            (ConditionType::Complete, Status::False),
-            (ConditionType::Failed, Status::True),
-            (ConditionType::Finished, Status::True),
-            (ConditionType::Stalled, Status::True),
-        ] {
-            self.set(Said { kind, status, reason: reason.as_str(), message: message.clone() });
-        }
-        self.unset(ConditionType::Reconciling);
-        self.end_time();
-    }
-
-    /// The film is there.
-    pub fn succeed(&mut self, message: String) {
-        self.tell(false, State::Succeeded.as_str(), message.clone());
-        for kind in [ConditionType::Complete, ConditionType::Finished] {
-            let reason = State::Succeeded.as_str();
-            self.set(Said { kind, status: Status::True, reason, message: message.clone() });
-        }
-        self.unset(ConditionType::Reconciling);
-        self.unset(ConditionType::Stalled);
-        self.end_time();
-    }
-
-    fn end_time(&mut self) {
-        let now = status::whole_seconds(self.now);
-        if let Some(start) = &self.status.start_time {
-            self.status.duration = Some(status::duration(since(start.0, self.now)));
-        }
-        self.status.completion_time = Some(now);
-        self.status.estimated_completion_time = None;
     }
 
     /// Deletes ended pods that have been told of, except the last failed ones.

@@ -4,6 +4,7 @@
 use super::Lesson;
 use super::draft::Draft;
 use super::film::Film;
+use super::needs;
 use super::status::whole_seconds;
 use crate::api::conditions::{OtherReason, ScheduledReason};
 use crate::api::quantity;
@@ -36,11 +37,15 @@ pub fn penalise(draft: &mut Draft<'_>, pod: &SeenPod, turn: &Turn, decided: &Dec
 
 /// Takes down what the end taught about the profile.
 pub fn learn(draft: &mut Draft<'_>, film: &Film<'_>, pod: &SeenPod, decided: &Decided, penalty: Penalty) {
-    let model = pod.gpu.as_ref().and_then(|gpu| draft.observed.views.get(gpu)).map(|view| view.gpu.n.clone());
+    let granted = draft.claim_of(pod).and_then(|claim| claim.grant.as_ref());
+    let seen = || draft.observed.views.get(pod.gpu.as_ref()?).map(|view| view.gpu.n.clone());
+    let model = granted.map(|grant| grant.gpu_model.clone()).or_else(seen);
     let Some(model) = model.filter(|model| !model.is_empty()) else { return };
     if let Some(bytes) = decided.observed_need {
-        let class = film.picture.class();
-        draft.lessons.push(Lesson::Need { model: model.clone(), step: pod.step, class, bytes });
+        needs::observe(draft, film, pod, &model, bytes);
+    }
+    if decided.verdict == Verdict::Succeeded {
+        needs::survived(draft, film, pod, &model);
     }
     if penalty == Penalty::ModelOut {
         draft.memory.models.insert(model.clone());

@@ -5,11 +5,10 @@ use std::ops::RangeInclusive;
 
 use super::Observed;
 use crate::api::conditions::FailureReason;
-use crate::api::profile::{UpscaleProfileSpec, UpscaleProfileStatus};
+use crate::api::profile::{Learned, UpscaleProfileSpec, UpscaleProfileStatus};
 use crate::api::worker::JobRef;
 use crate::controllers::video_upscale::job::Job;
 use crate::controllers::video_upscale::pods::JobFacts;
-use crate::fleet::demand::StepNeed;
 use crate::profile::{self, Picture};
 
 /// The film, probed.
@@ -25,8 +24,10 @@ pub struct Film<'a> {
     pub total: u32,
     /// Steps that the job may use.
     pub steps: RangeInclusive<u32>,
-    /// Needs of the steps that are offered and allowed, best first.
-    pub needs: Vec<StepNeed>,
+    /// Steps that are offered and allowed, best first, and what the profile estimates for each, bytes.
+    pub estimates: Vec<(u32, u64)>,
+    /// What was learnt of the profile for this picture.
+    facts: Vec<Learned>,
     /// GPU models that cannot run the engine.
     pub incompatible: BTreeSet<String>,
 }
@@ -69,22 +70,12 @@ impl<'a> Film<'a> {
         let steps = steps(job, spec).map_err(refuse)?;
         let longest_read = number(video.longest_read);
         let class = picture.class();
-        let needs: Vec<StepNeed> = profile::steps_offered(spec, &picture)
+        let estimates: Vec<(u32, u64)> = profile::steps_offered(spec, &picture)
             .into_iter()
             .filter(|step| steps.contains(step))
-            .filter_map(|step| {
-                let need_bytes = profile::need_bytes(spec, step, &picture, longest_read)?;
-                let learned = learned
-                    .learned
-                    .iter()
-                    .filter(|fact| u32::try_from(fact.step) == Ok(step) && fact.picture_class == class);
-                let learned = learned
-                    .filter_map(|fact| Some((fact.gpu_model.clone(), u64::try_from(fact.need_bytes).ok()?)))
-                    .collect();
-                Some(StepNeed { step, need_bytes, learned })
-            })
+            .filter_map(|step| Some((step, profile::need_bytes(spec, step, &picture, longest_read)?)))
             .collect();
-        if needs.is_empty() {
+        if estimates.is_empty() {
             return Err(refuse(format!(
                 "No step from {} to {} is offered at scale {} for {}x{}; widen spec.steps or name another scale",
                 steps.start(),
@@ -97,12 +88,29 @@ impl<'a> Film<'a> {
         let mut incompatible: BTreeSet<String> =
             learned.incompatible.iter().map(|model| model.gpu_model.clone()).collect();
         incompatible.extend(observed.memory.models.iter().cloned());
-        Ok(Self { spec, picture, longest_read, total: number(counts.total), steps, needs, incompatible })
+        let facts = learned.learned.iter().filter(|fact| fact.picture_class == class).cloned().collect();
+        let total = number(counts.total);
+        Ok(Self { spec, picture, longest_read, total, steps, estimates, facts, incompatible })
     }
 
     /// The best step that is offered and allowed.
     pub fn first_step(&self) -> u32 {
-        self.needs.first().map_or(*self.steps.start(), |need| need.step)
+        self.estimates.first().map_or(*self.steps.start(), |(step, _)| *step)
+    }
+
+    /// Whether a step is offered and allowed.
+    pub fn offers(&self, step: u32) -> bool {
+        self.estimate(step).is_some()
+    }
+
+    /// What the profile estimates for a step, bytes; `None` if it is not offered and allowed.
+    pub fn estimate(&self, step: u32) -> Option<u64> {
+        self.estimates.iter().find(|(known, _)| *known == step).map(|(_, bytes)| *bytes)
+    }
+
+    /// What was learnt of a step for this picture.
+    pub fn facts_of(&self, step: u32) -> impl Iterator<Item = &Learned> {
+        self.facts.iter().filter(move |fact| u32::try_from(fact.step) == Ok(step))
     }
 
     /// `step 5, long-768 384/48`, for people.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::tests::{at, claim, container, end, probed, segment, single, terminated};
+use super::fixtures::{at, claim, container, end, probed, segment, single, terminated};
 use super::*;
 use crate::api::conditions::ConditionType;
 use crate::api::keys::Role;

@@ -286,7 +286,10 @@ fn answer(
     match turn.next {
         Next::FailJob(reason) => draft.fail(reason, decided.message.clone()),
         Next::Retry(retry) => {
+            let same_step = turn.history.step == history.step;
+            let until = after(draft.now, job.patience);
             let aversion = draft.memory.segment(pod.segment);
+            aversion.keep = same_step.then_some((pod.step, until));
             if matches!(retry.avoid, Avoid::Gpu | Avoid::Model) {
                 aversion.gpus.extend(pod.gpu.clone());
             }

@@ -79,7 +79,9 @@ fn effective(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) {
         return;
     }
     let Some(outlook) = &draft.observed.outlook else { return };
-    let Some(step) = outlook.effective_step else { return };
+    let Some(step) = outlook.effective_step.filter(|step| wanted::offers(draft, job, film, *step)) else {
+        return;
+    };
     let lowered = outlook.lowered_by_patience;
     wanted::set_effective(draft, film, step);
     if lowered && draft.observed.status.effective != draft.status.effective {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::draft::Draft;
 use super::film::Film;
+use super::needs;
 use super::settle::Held;
 use crate::api::conditions::OtherReason;
 use crate::api::keys::Role;
@@ -59,11 +60,29 @@ fn patience(job: &Job) -> Option<Duration> {
 }
 
 /// The steps that attempts may have, best first.
-pub fn steps(draft: &Draft<'_>, job: &Job, film: &Film<'_>) -> Vec<StepNeed> {
-    match uniform_step(draft, job, film) {
-        Some(step) => film.needs.iter().filter(|need| need.step == step).cloned().collect(),
-        None => film.needs.clone(),
-    }
+fn steps(draft: &Draft<'_>, job: &Job, film: &Film<'_>) -> Vec<StepNeed> {
+    let falls = job.policy == DegradationPolicy::Automatic && !job.uniform;
+    let largest = draft.observed.fleet.largest_gpu.filter(|_| !falls);
+    let most = largest.map(|bytes| bytes.saturating_sub(job.gpu.headroom_bytes));
+    let needs = needs::of(film, &draft.memory, most);
+    needs.into_iter().filter(|need| offers(draft, job, film, need.step)).collect()
+}
+
+/// Whether attempts may have that step: under `Uniform` the one that all have, under `Never` none below the one that
+/// was begun with.
+pub fn offers(draft: &Draft<'_>, job: &Job, film: &Film<'_>, step: u32) -> bool {
+    let admitted = match job.policy {
+        _ if job.uniform => uniform_step(draft, job, film).is_none_or(|all| step == all),
+        DegradationPolicy::Never => said_step(draft, film).is_none_or(|begun| step <= begun),
+        DegradationPolicy::Automatic => true,
+    };
+    film.offers(step) && admitted
+}
+
+/// The step that status says new attempts get, if it is still offered and allowed.
+fn said_step(draft: &Draft<'_>, film: &Film<'_>) -> Option<u32> {
+    let said = draft.status.effective.as_ref().and_then(|step| u32::try_from(step.step).ok());
+    said.filter(|said| film.offers(*said))
 }
 
 /// Segments that are due: tried ones first, then in order, no more than the job may run.
@@ -92,11 +111,15 @@ fn due(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, held: &Held) -> Vec<Wa
             draft.look_again_at(at);
             continue;
         }
+        if let Some((_, until)) = aversion.keep.filter(|(_, until)| *until > draft.now) {
+            draft.look_again_at(until);
+        }
         let history = draft.history(segment, first);
         wanted.push(Wanted {
             segment,
             attempt: history.made,
             first_step: history.step,
+            keep: aversion.keep.filter(|(_, until)| *until > draft.now).map(|(step, _)| step),
             avoid_gpus: aversion.gpus,
             avoid_nodes: aversion.nodes,
             largest_only: history.largest_only(job.policy),
@@ -111,9 +134,9 @@ fn requests(draft: &Draft<'_>, film: &Film<'_>) -> PodRequests {
     shapes.extend(draft.tried.values().map(|history: &History| (history.pieces, history.flags)));
     shapes.sort_unstable();
     shapes.dedup();
-    let all = film.needs.iter().flat_map(|need| {
+    let all = film.estimates.iter().flat_map(|(step, _)| {
         shapes.iter().filter_map(|(pieces, flags)| {
-            segment_requests(film.spec, need.step, &film.picture, film.longest_read, *pieces, *flags)
+            segment_requests(film.spec, *step, &film.picture, film.longest_read, *pieces, *flags)
         })
     });
     all.fold(PodRequests::default(), |most, one| PodRequests {
@@ -129,9 +152,7 @@ pub fn uniform_step(draft: &Draft<'_>, job: &Job, film: &Film<'_>) -> Option<u32
     if !job.uniform {
         return None;
     }
-    let said = draft.status.effective.as_ref().and_then(|step| u32::try_from(step.step).ok());
-    let known = said.filter(|said| film.needs.iter().any(|need| need.step == *said));
-    known.or_else(|| draft.observed.outlook.as_ref()?.effective_step)
+    said_step(draft, film).or_else(|| draft.observed.outlook.as_ref()?.effective_step)
 }
 
 /// Under `Uniform`, a segment that had to go lower takes all others with it: what was done at a better step is done

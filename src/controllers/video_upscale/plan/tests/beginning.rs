@@ -1,0 +1,146 @@
+//! The first phases: the profile, the probe, what is wrong with the input or around the job, and what it waits for.
+
+use serde_json::json;
+
+use super::super::fixtures::*;
+use super::super::*;
+use crate::api::conditions::{ConditionType, find};
+use crate::api::keys::Role;
+use crate::api::quantity::GIB;
+use crate::api::worker::Code;
+use crate::fleet::demand::{Cause, Wait};
+use crate::profile::testdata::flashvsr;
+
+#[test]
+fn the_first_pass_freezes_the_profile_makes_the_probe_and_says_so() {
+    let observed = observed(json!({}));
+    let plan = plan(&observed, at(0));
+    assert_eq!(kinds(&plan), ["freeze", "create", "record"]);
+    let status = recorded(&plan).unwrap();
+    assert_eq!(said(status, ConditionType::Complete), "False/Probing");
+    assert_eq!(said(status, ConditionType::Failed), "False/NoFinalFailure");
+    assert_eq!(said(status, ConditionType::Finished), "False/Probing");
+    assert_eq!(said(status, ConditionType::Scheduled), "Unknown/NotPlanned");
+    assert_eq!(status.profile.as_ref().unwrap().revision, "holiday-9b1deb-profile");
+    assert!(plan.requeue.is_some() && plan.demand.is_none());
+}
+
+#[test]
+fn a_second_pass_over_an_unchanged_world_writes_nothing() {
+    let mut observed = observed(json!({}));
+    let first = plan(&observed, at(0));
+    step(&mut observed, first);
+    observed.profile =
+        Profile::Frozen { spec: Box::new(flashvsr()), learned: UpscaleProfileStatus::default() };
+    let running =
+        json!({"phase": "Running", "containerStatuses": [container("probe", &json!({"running": {}}))]});
+    observed.pods = vec![single(&observed, Role::Probe, 0, &running)];
+    assert_eq!(kinds(&plan(&observed, at(3))), Vec::<&str>::new());
+}
+
+#[test]
+fn the_probes_figures_become_status_before_its_pod_goes() {
+    let observed = probed(json!({}));
+    assert_eq!(observed.status.progress.as_deref(), Some("0/8"));
+    assert_eq!(observed.status.video.as_ref().unwrap().duration, "20s");
+    let plan = plan(&observed, at(2));
+    let demand = plan.demand.unwrap();
+    assert_eq!(demand.wanted.len(), 8);
+    assert_eq!((demand.wanted[0].segment, demand.wanted[0].attempt), (0, 0));
+    assert_eq!(demand.steps[0].step, 2);
+    assert!(demand.requests.memory_bytes > GIB);
+}
+
+#[test]
+fn bad_input_ends_with_its_word_and_its_message() {
+    let broken = |code: Code, message: &str| {
+        json!({"phase": "Failed", "containerStatuses": [
+            container("probe", &terminated(i32::from(code.exit_code()), &end(code, message)))]})
+    };
+    for (code, word) in [
+        (Code::SourceNotFound, "SourceNotFound"),
+        (Code::InvalidSource, "InvalidSource"),
+        (Code::UnsupportedSource, "UnsupportedSource"),
+        (Code::DestinationExists, "DestinationExists"),
+        (Code::DestinationNotWritable, "DestinationNotWritable"),
+    ] {
+        let mut observed = observed(json!({}));
+        let first = plan(&observed, at(0));
+        step(&mut observed, first);
+        observed.pods = vec![single(&observed, Role::Probe, 0, &broken(code, "in/a.mp4 is so"))];
+        let second = plan(&observed, at(1));
+        let status = recorded(&second).unwrap();
+        for kind in [ConditionType::Failed, ConditionType::Finished, ConditionType::Stalled] {
+            assert_eq!(said(status, kind), format!("True/{word}"), "{code:?}");
+        }
+        assert_eq!(said(status, ConditionType::Complete), format!("False/{word}"));
+        assert!(find(&status.conditions, ConditionType::Failed).unwrap().message.contains("in/a.mp4 is so"));
+        assert_eq!(second.events.len(), 1);
+        step(&mut observed, second);
+        assert_eq!(kinds(&plan(&observed, at(2))), Vec::<&str>::new(), "never a loop: {code:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_around_the_job_is_said() {
+    let mut no_profile = observed(json!({"profile": "fast"}));
+    no_profile.profile = Profile::Missing { message: "profile \"fast\" is not offered".into() };
+    let failed = plan(&no_profile, at(0));
+    assert_eq!(said(recorded(&failed).unwrap(), ConditionType::Failed), "True/ProfileNotFound");
+
+    let steps = plan(&observed(json!({"steps": {"first": 12, "last": 14}})), at(0));
+    assert_eq!(said(recorded(&steps).unwrap(), ConditionType::Failed), "True/StepsOutOfRange");
+
+    let mut no_claim = observed(json!({}));
+    no_claim.volumes.missing = vec!["media".into()];
+    let stalled = plan(&no_claim, at(0));
+    let status = recorded(&stalled).unwrap();
+    assert_eq!(said(status, ConditionType::Stalled), "True/NeedsUser");
+    assert_eq!(said(status, ConditionType::Failed), "False/NoFinalFailure");
+    assert!(find(&status.conditions, ConditionType::Stalled).unwrap().message.contains("media"));
+    step(&mut no_claim, stalled);
+    no_claim.volumes.missing.clear();
+    let mended = plan(&no_claim, at(5));
+    assert_eq!(said(recorded(&mended).unwrap(), ConditionType::Stalled), "", "goes on by itself");
+
+    let mut elsewhere = observed(json!({}));
+    elsewhere.other_release = Some("other".into());
+    let left = plan(&elsewhere, at(0));
+    assert_eq!(kinds(&left), ["record"]);
+    assert_eq!(said(recorded(&left).unwrap(), ConditionType::Scheduled), "False/OtherRelease");
+}
+
+#[test]
+fn waits_are_told_with_numbers_and_not_again_while_nothing_changes() {
+    for (causes, reason) in [
+        (&[][..], "ReportMissing"),
+        (&[(Cause::TooSmall, 4)], "NotEnoughFreeMemory"),
+        (&[(Cause::NodeUnschedulable, 4)], "NodeUnschedulable"),
+        (&[(Cause::NodeFull, 4)], "NodeFull"),
+        (&[(Cause::VolumeNotHere, 4)], "VolumeNotHere"),
+    ] {
+        let mut observed = probed(json!({}));
+        observed.outlook = Some(Outlook {
+            unplaced: 8,
+            wait: Wait {
+                looked_at: causes.iter().map(|c| c.1).sum(),
+                causes: causes.iter().copied().collect(),
+                ..Wait::default()
+            },
+            ..Outlook::default()
+        });
+        let told = plan(&observed, at(2));
+        let status = recorded(&told).unwrap();
+        assert_eq!(said(status, ConditionType::Scheduled), format!("False/{reason}"));
+        assert_eq!(said(status, ConditionType::Complete), "False/WaitingForGpu");
+        assert_eq!(told.events.len(), 1);
+        step(&mut observed, told);
+        observed.outlook.as_mut().unwrap().wait.need_bytes = 5;
+        let again = plan(&observed, at(90));
+        assert_eq!(
+            (kinds(&again), again.events.len()),
+            (vec![], 0),
+            "{reason}: figures that moved rewrite nothing"
+        );
+    }
+}
