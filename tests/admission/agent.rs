@@ -1,14 +1,13 @@
 //! What a stolen agent token can do: write two annotations of its own node. Tried with real tokens against the chart's
 //! policy, and tried again without it to see that it was the policy that held.
 
-use k8s_openapi::api::authentication::v1::TokenRequest;
-use k8s_openapi::api::core::v1::{Node, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Node, Pod, Secret};
 use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use super::rendered;
-use super::server::{self, Server, eventually, said};
+use super::release::{Release, row};
+use super::server::{eventually, said};
 
 const REPORT: &str = "agent.upscale.video/report";
 const HEARTBEAT: &str = "agent.upscale.video/heartbeat";
@@ -18,67 +17,26 @@ const META: &str = "an agent may not change labels, finalizers or owners of its 
 const SPEC: &str = "an agent may not change taints or anything else of its node's spec";
 const RBAC: &str = "cannot";
 
-/// The chart's agent on a server: its account, its rights, its policy, and two nodes.
+/// A release with two nodes.
 struct Scene {
-    server: Server,
-    namespace: Value,
-    release: String,
-    objects: Vec<Value>,
+    release: Release,
     own: String,
     other: String,
 }
 
 impl Scene {
     async fn set() -> Option<Self> {
-        let server = server::named().await?;
-        let release = format!("attack-{}", server.own);
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": release}});
-        server.apply(&namespace).await;
-        let objects: Vec<Value> = rendered::template(&release, &release, &["--set", "crds.enabled=false"])
-            .unwrap()
-            .into_iter()
-            .filter(|object| {
-                server::name(object).starts_with(&format!("{release}-agent")) && object["kind"] != "DaemonSet"
-            })
-            .collect();
-        assert_eq!(objects.len(), 5, "account, role, binding, policy, binding: {objects:?}");
-        for object in &objects {
-            server.apply(object).await;
-        }
-        let (own, other) = (format!("{release}-own"), format!("{release}-other"));
+        let mut release = Release::install(&[]).await?;
+        let (own, other) = (format!("{}-own", release.name), format!("{}-other", release.name));
         for node in [&own, &other] {
-            server
-                .apply(&json!({
+            release
+                .add(json!({
                     "apiVersion": "v1", "kind": "Node",
                     "metadata": {"name": node, "labels": {"zone": "a"}, "annotations": {"theirs": "kept"}},
                 }))
                 .await;
         }
-        Some(Self { server, namespace, release, objects, own, other })
-    }
-
-    /// A token of the agent's account, bound to a node or to nothing.
-    async fn token(&self, node: Option<&str>) -> Client {
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.server.client.clone(), &self.release);
-        let bound = node.map(|name| json!({"kind": "Node", "apiVersion": "v1", "name": name}));
-        let request: TokenRequest = serde_json::from_value(json!({
-            "spec": {"audiences": [], "expirationSeconds": 600, "boundObjectRef": bound},
-        }))
-        .unwrap();
-        let account = format!("{}-agent", self.release);
-        let answer = accounts.create_token_request(&account, &PostParams::default(), &request).await.unwrap();
-        self.server.with_token(&answer.status.unwrap().token.unwrap()).await
-    }
-
-    async fn strike(self) {
-        for object in self.objects.iter().rev().chain([&self.namespace]) {
-            self.server.remove(object).await;
-        }
-        for node in [&self.own, &self.other] {
-            self.server
-                .remove(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}}))
-                .await;
-        }
+        Some(Self { release, own, other })
     }
 }
 
@@ -95,7 +53,8 @@ fn annotation(key: &str, value: Value) -> Value {
 #[tokio::test]
 async fn an_agent_writes_its_two_annotations_and_nothing_else_and_the_policy_is_why() {
     let Some(scene) = Scene::set().await else { return };
-    let (agent, unbound) = (scene.token(Some(&scene.own)).await, scene.token(None).await);
+    let agent = scene.release.part("agent", Some(&scene.own)).await;
+    let unbound = scene.release.part("agent", None).await;
     let label = json!({"metadata": {"labels": {"stolen": "yes"}}});
     eventually("the policy is in force", async || {
         merge(&unbound, &scene.own, annotation(HEARTBEAT, json!("0"))).await.is_err()
@@ -178,22 +137,22 @@ async fn an_agent_writes_its_two_annotations_and_nothing_else_and_the_policy_is_
             "at most 16384",
         ),
     ] {
-        let refused = merge(client, node, change).await.expect_err(about);
+        let outcome = merge(client, node, change).await;
+        row("agent", about, &outcome);
+        let refused = outcome.expect_err(about);
         assert!(refused.contains(words), "{about}: {refused}");
     }
     refused_by_rights(&scene, &agent).await;
 
-    let node: Node = Api::all(scene.server.client.clone()).get(&scene.own).await.unwrap();
+    let node: Node = Api::all(scene.release.server.client.clone()).get(&scene.own).await.unwrap();
     assert_eq!(node.metadata.labels.unwrap().get("stolen"), None);
 
-    let binding =
-        scene.objects.iter().find(|object| object["kind"] == "ValidatingAdmissionPolicyBinding").unwrap();
-    scene.server.remove(binding).await;
+    scene.release.unbind("agent").await;
     eventually("without the policy the same token labels any node", async || {
         merge(&agent, &scene.other, label.clone()).await.is_ok()
     })
     .await;
-    scene.strike().await;
+    scene.release.remove().await;
 }
 
 /// What no policy need look at, as the agent has no right to it.
@@ -212,7 +171,9 @@ async fn refused_by_rights(scene: &Scene, agent: &Client) {
         ("secrets", Api::<Secret>::all(agent.clone()).list(&defaults).await.map(drop)),
     ];
     for (about, answer) in answers {
-        let refused = said(&answer.expect_err(about));
+        let outcome = answer.map_err(|error| said(&error));
+        row("agent", about, &outcome);
+        let refused = outcome.expect_err(about);
         assert!(refused.contains(RBAC), "{about}: {refused}");
     }
 }

@@ -342,8 +342,10 @@ fn shipped() -> Value {
 /// Puts a value where the pointer says, or takes away what is there.
 pub fn put(object: &mut Value, pointer: &str, value: Option<&str>) {
     let (parent, key) = pointer.rsplit_once('/').unwrap();
+    let key = &key.replace("~1", "/");
     let parent = object.pointer_mut(parent).unwrap_or_else(|| panic!("nothing at {parent}"));
     match (parent, value.filter(|text| *text != "-")) {
+        (Value::Array(items), Some(text)) if key == "+" => items.push(serde_json::from_str(text).unwrap()),
         (Value::Array(items), Some(text)) => {
             items[key.parse::<usize>().unwrap()] = serde_json::from_str(text).unwrap();
         }

@@ -1,5 +1,6 @@
-//! What is let in: objects by the rules of their definitions, and an agent's writes by the chart's admission policy.
-//! The rules are tried without an API server, and all of it on a real one that `UPSCALE_TEST_KUBECONFIG` names.
+//! What is let in: objects by the rules of their definitions, and what agents, controller and tenants do by the chart's
+//! rights and admission policies. The rules are tried without an API server, and all of it on a real one that
+//! `UPSCALE_TEST_KUBECONFIG` names. `-- --nocapture` shows each attack and what stopped it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,10 +10,15 @@
 )]
 
 mod agent;
+mod author;
 mod cases;
+mod controller;
+mod controller_attacks;
 mod offline;
 mod online;
+mod release;
 #[path = "../rendered/mod.rs"]
 mod rendered;
 mod renderings;
 mod server;
+mod tenant;

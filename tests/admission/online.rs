@@ -2,24 +2,16 @@
 
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use video_upscale::api::crds;
 
 use super::cases::{self, Base, Verdict};
-use super::server::{self, Server, eventually, said};
+use super::server::{self, Server, said};
 
 /// A server that serves our kinds, and a namespace for the test's own objects.
 async fn prepared() -> Option<(Server, Value)> {
     let server = server::named().await?;
-    for crd in crds::all().unwrap() {
-        server.apply(&crd.object).await;
-    }
+    server.serve_our_kinds().await;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": format!("admission-{}", server.own)}});
     server.apply(&namespace).await;
-    let (job, profile) = (placed(cases::base(Base::Job), &namespace), cases::base(Base::Profile));
-    eventually("our kinds are served", async || {
-        server.dry_run(&job).await.is_ok() && server.dry_run(&profile).await.is_ok()
-    })
-    .await;
     Some((server, namespace))
 }
 

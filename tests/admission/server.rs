@@ -3,11 +3,12 @@
 use std::future::Future;
 use std::time::Duration;
 
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind, Request};
 use kube::{Client, Config};
 use serde_json::{Value, json};
+use video_upscale::api::{crds, keys};
 
 /// Names the kubeconfig of an administrator of a cluster for tests.
 const VARIABLE: &str = "UPSCALE_TEST_KUBECONFIG";
@@ -40,6 +41,21 @@ async fn client(kubeconfig: Kubeconfig) -> Client {
 }
 
 impl Server {
+    /// Makes the server know our kinds.
+    pub async fn serve_our_kinds(&self) {
+        for crd in crds::all().unwrap() {
+            self.apply(&crd.object).await;
+        }
+        let kinds = ["VideoUpscale", "UpscaleProfile"]
+            .map(|kind| json!({"apiVersion": keys::API_VERSION, "kind": kind, "metadata": {"name": "none"}}));
+        eventually("our kinds are served", async || {
+            let [jobs, profiles] = &kinds;
+            self.api(jobs).list(&ListParams::default().limit(1)).await.is_ok()
+                && self.api(profiles).list(&ListParams::default().limit(1)).await.is_ok()
+        })
+        .await;
+    }
+
     /// A client that has a token and nothing else.
     pub async fn with_token(&self, token: &str) -> Client {
         let mut kubeconfig = self.kubeconfig.clone();
@@ -51,6 +67,11 @@ impl Server {
 
     /// Objects of the kind of this one, where it belongs.
     pub fn api(&self, object: &Value) -> Api<DynamicObject> {
+        self.api_as(&self.client, object)
+    }
+
+    /// The same for somebody else.
+    pub fn api_as(&self, client: &Client, object: &Value) -> Api<DynamicObject> {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let (group, version) = text("/apiVersion").split_once('/').unwrap_or(("", text("/apiVersion")));
         let kind = ApiResource::from_gvk_with_plural(
@@ -58,8 +79,8 @@ impl Server {
             &plural(text("/kind")),
         );
         match text("/metadata/namespace") {
-            "" => Api::all_with(self.client.clone(), &kind),
-            namespace => Api::namespaced_with(self.client.clone(), namespace, &kind),
+            "" => Api::all_with(client.clone(), &kind),
+            namespace => Api::namespaced_with(client.clone(), namespace, &kind),
         }
     }
 
@@ -80,12 +101,17 @@ impl Server {
 
     /// What the server says of a new object, with nothing left behind.
     pub async fn dry_run(&self, object: &Value) -> Result<DynamicObject, String> {
+        self.dry_run_as(&self.client, object).await
+    }
+
+    /// The same, asked by somebody else.
+    pub async fn dry_run_as(&self, client: &Client, object: &Value) -> Result<DynamicObject, String> {
         let params = PostParams { dry_run: true, field_manager: None };
         let url = Request::new(self.api(object).resource_url());
         let mut request = url.create(&params, serde_json::to_vec(object).unwrap()).unwrap();
         // As kubectl does: an unknown field is a mistake.
         *request.uri_mut() = format!("{}&fieldValidation=Strict", request.uri()).parse().unwrap();
-        self.client.request(request).await.map_err(|error| said(&error))
+        client.request(request).await.map_err(|error| said(&error))
     }
 }
 
@@ -104,7 +130,11 @@ pub fn name(object: &Value) -> &str {
 
 fn plural(kind: &str) -> String {
     let kind = kind.to_lowercase();
-    kind.strip_suffix('y').map_or_else(|| format!("{kind}s"), |stem| format!("{stem}ies"))
+    match kind.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None if kind.ends_with('s') => format!("{kind}es"),
+        None => format!("{kind}s"),
+    }
 }
 
 /// Asks again and again, for at most 30 s, until the answer is yes.

@@ -69,7 +69,8 @@ fn every_rendering_has_names_labels_and_no_object_twice() {
         for object in render(&more) {
             let meta = &object["metadata"];
             let name = meta["name"].as_str().unwrap();
-            assert!(seen.insert((object["kind"].to_string(), name.to_owned())), "{more:?}: {name} twice");
+            let place = (object["kind"].to_string(), meta["namespace"].to_string(), name.to_owned());
+            assert!(seen.insert(place), "{more:?}: {name} twice");
             assert_eq!(meta["labels"]["app.kubernetes.io/part-of"], "video-upscale", "{name}");
             assert_eq!(meta["labels"]["app.kubernetes.io/instance"], "video-upscale", "{name}");
             let cluster_wide = name.ends_with(&format!(".{NAMESPACE}.upscale.video"));
@@ -150,7 +151,12 @@ fn wrong_values_are_refused_by_name() {
         ("profiles.flashvsr.default=yes", "/profiles/flashvsr/default"),
         ("rbac.clusterAdmin=true", "/rbac"),
         ("crds.install=true", "/crds"),
+        ("rbac.gpuViewer=all", "/rbac/gpuViewer"),
         ("admissionPolicies.enabled=no", "/admissionPolicies/enabled"),
+        ("admissionPolicies.failurePolicy=Ignore", "/admissionPolicies"),
+        ("admissionPolicies.images=all", "/admissionPolicies/images"),
+        ("admissionPolicies.images={a b}", "/admissionPolicies/images/0"),
+        ("admissionPolicies.labelledNamespacesOnly=media", "/admissionPolicies/labelledNamespacesOnly"),
     ] {
         let said = rendered::template("x", NAMESPACE, &["--set", set]).expect_err(set);
         assert!(said.contains(&format!("at '{}'", at.trim_matches('\''))), "{set}: {said}");

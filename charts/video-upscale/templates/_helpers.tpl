@@ -19,6 +19,24 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .part }}
 {{- end }}
 
+{{/* Condition of admission policies: the request comes from the controller. */}}
+{{- define "upscale.isController" -}}
+request.userInfo.username == 'system:serviceaccount:{{ .Release.Namespace }}:{{ .Release.Name }}-controller'
+{{- end }}
+
+{{/* Puts the admission policy of a part into force. */}}
+{{- define "upscale.policyBinding" -}}
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata:
+  name: {{ include "upscale.clusterName" . }}
+  labels:
+    {{- include "upscale.labels" . | nindent 4 }}
+spec:
+  policyName: {{ include "upscale.clusterName" . }}
+  validationActions: [Deny]
+{{- end }}
+
 {{/* Reference of an image: a digest wins over a tag, and the tag defaults to the chart's appVersion. */}}
 {{- define "upscale.image" -}}
 {{- $image := .image -}}
