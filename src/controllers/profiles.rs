@@ -254,7 +254,8 @@ pub async fn learn(client: &Client, name: &str, lessons: &[Lesson], now: Timesta
 }
 
 /// Takes a need into what is known of its class. What has been needed once may be needed again: a need only grows, and
-/// one that binds a model is narrowed to a card only while no second end has confirmed it.
+/// one that binds a model is narrowed to a card only while no second end has confirmed it. An end that is judged again,
+/// as after a death of the controller, is not a second one.
 fn heed(fact: &mut Learned, told: Learned, now: Timestamp) {
     if told.gpu.is_some() {
         if fact.samples <= 1 && fact.need_bytes <= told.need_bytes && fact.gpu != told.gpu {
@@ -262,10 +263,14 @@ fn heed(fact: &mut Learned, told: Learned, now: Timestamp) {
         }
         return;
     }
+    if told.first.is_some() && told.first == fact.first {
+        return;
+    }
     let news = told.need_bytes > fact.need_bytes || fact.gpu.is_some() || fact.samples <= 1;
     if news || since(fact.last_seen.0, now) > CONFIRMED_AGAIN {
         fact.need_bytes = fact.need_bytes.max(told.need_bytes);
         fact.gpu = None;
+        fact.first = None;
         fact.samples = fact.samples.saturating_add(1);
         fact.last_seen = whole(now);
     }
@@ -276,13 +281,14 @@ pub(super) fn taught(old: &UpscaleProfileStatus, lessons: &[Lesson], now: Timest
     let mut new = old.clone();
     for lesson in lessons {
         match lesson {
-            Lesson::Need { model, step, class, bytes, card } => {
+            Lesson::Need { model, step, class, bytes, card, only } => {
                 let told = Learned {
                     gpu_model: model.clone(),
                     step: i32::try_from(*step).unwrap_or(i32::MAX),
                     picture_class: class.clone(),
                     need_bytes: i64::try_from(*bytes).unwrap_or(i64::MAX),
                     gpu: card.clone(),
+                    first: only.clone(),
                     samples: 1,
                     last_seen: whole(now),
                 };
@@ -327,7 +333,14 @@ mod tests {
     }
 
     fn need(model: &str, bytes: u64) -> Lesson {
-        Lesson::Need { model: model.into(), step: 3, class: "328x188@2".into(), bytes, card: None }
+        Lesson::Need {
+            model: model.into(),
+            step: 3,
+            class: "328x188@2".into(),
+            bytes,
+            card: None,
+            only: None,
+        }
     }
 
     #[test]
@@ -349,7 +362,7 @@ mod tests {
     fn a_need_is_narrowed_to_a_card_only_until_a_second_end_confirms_it() {
         let of_card = |bytes| {
             let Lesson::Need { model, step, class, .. } = need("A", 0) else { unreachable!() };
-            Lesson::Need { model, step, class, bytes, card: Some("GPU-1".into()) }
+            Lesson::Need { model, step, class, bytes, card: Some("GPU-1".into()), only: None }
         };
         let learnt = |old: &UpscaleProfileStatus, lesson: Lesson| taught(old, &[lesson], at(2));
         let once = learnt(&UpscaleProfileStatus::default(), need("A", 10));

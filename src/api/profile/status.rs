@@ -53,12 +53,34 @@ pub struct Learned {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub gpu: Option<String>,
+    /// The only end that has shown it, until another one has: within its job it binds that end's GPU alone, in others
+    /// the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<FirstEnd>,
     /// How many ends taught it.
     #[schemars(range(min = 0, max = i32::MAX))]
     pub samples: i32,
     /// When it was last confirmed.
     #[schemars(schema_with = "schema::time")]
     pub last_seen: Time,
+}
+
+/// An end that showed a need nobody knew of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FirstEnd {
+    /// UID of its job.
+    #[schemars(length(max = 128))]
+    pub job: String,
+    /// Its segment.
+    #[schemars(range(min = 0, max = 10_000))]
+    pub segment: i32,
+    /// Its attempt.
+    #[schemars(range(min = 0, max = i32::MAX))]
+    pub attempt: i32,
+    /// UUID of its GPU.
+    #[schemars(length(max = 128))]
+    pub gpu: String,
 }
 
 /// A GPU model that cannot run the engine.

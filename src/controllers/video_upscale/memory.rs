@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::api::conditions::ScheduledReason;
+use crate::api::profile::FirstEnd;
 use crate::fleet::demand::Cause;
 
 /// First time that a card or node cools down.
@@ -78,8 +79,8 @@ pub struct Aversion {
 pub struct SeenNeed {
     /// Bytes.
     pub bytes: u64,
-    /// UUID of the card, while it is the only one and has shown it once; `None`: it binds the model.
-    pub card: Option<String>,
+    /// The end that has shown it, while it is the only one: its card is bound. `None`: the model is.
+    pub only: Option<FirstEnd>,
 }
 
 /// A wait as it was last told.

@@ -33,7 +33,7 @@ use super::pods::Release;
 use super::seen::SeenPod;
 use super::verdict::{GpuView, Verdict};
 use crate::api::conditions::FailureReason;
-use crate::api::profile::{UpscaleProfileSpec, UpscaleProfileStatus};
+use crate::api::profile::{FirstEnd, UpscaleProfileSpec, UpscaleProfileStatus};
 use crate::api::video_upscale::VideoUpscaleStatus;
 use crate::fleet::claim::Claim;
 use crate::fleet::demand::{Demand, Outlook};
@@ -237,6 +237,8 @@ pub enum Lesson {
         bytes: u64,
         /// UUID of the one card that it binds; `None`: it binds the model.
         card: Option<String>,
+        /// The end that shows it, if no other end is known to.
+        only: Option<FirstEnd>,
     },
     /// A GPU model cannot run the engine.
     Incompatible {

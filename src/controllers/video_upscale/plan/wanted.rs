@@ -64,7 +64,7 @@ fn steps(draft: &Draft<'_>, job: &Job, film: &Film<'_>) -> Vec<StepNeed> {
     let falls = job.policy == DegradationPolicy::Automatic && !job.uniform;
     let largest = draft.observed.fleet.largest_gpu.filter(|_| !falls);
     let most = largest.map(|bytes| bytes.saturating_sub(job.gpu.headroom_bytes));
-    let needs = needs::of(film, &draft.memory, most);
+    let needs = needs::of(film, &draft.memory, &draft.observed.identity.key.uid, most);
     needs.into_iter().filter(|need| offers(draft, job, film, need.step)).collect()
 }
 

@@ -31,19 +31,29 @@ struct World {
     /// What was told to the profile and has not come back yet is known to the job alone.
     slow_watch: bool,
     pending: UpscaleProfileStatus,
+    /// Ends so far, each of an attempt of its own.
+    ends: u32,
 }
 
 impl World {
     fn new() -> Self {
         let learned = UpscaleProfileStatus::default();
-        Self { observed: probed(json!({})), pending: learned.clone(), learned, slow_watch: false }
+        Self { observed: probed(json!({})), pending: learned.clone(), learned, slow_watch: false, ends: 0 }
     }
 
     /// One end: a need that was seen, or with how much a run came to its end.
-    fn end(&mut self, (gpu, model): Card, step: u32, seen: Result<u64, u64>) {
+    fn end(&mut self, card: Card, step: u32, seen: Result<u64, u64>) {
+        self.ends += 1;
+        self.same_end(card, step, seen);
+    }
+
+    /// The last end, judged once more.
+    fn same_end(&mut self, (gpu, model): Card, step: u32, seen: Result<u64, u64>) {
+        let attempt = self.ends;
         let lessons = self.with(|draft, film, pod| {
             pod.gpu = Some(gpu.to_owned());
             pod.step = step;
+            pod.attempt = attempt;
             match seen {
                 Err(bytes) => observe(draft, film, pod, model, bytes),
                 Ok(enough) => {
@@ -74,7 +84,7 @@ impl World {
     /// Bytes that a card needs at a step, as the job sees it.
     fn need(&mut self, (gpu, model): Card, step: u32) -> u64 {
         self.with(|draft, film, _| {
-            let needs = of(film, &draft.memory, None);
+            let needs = of(film, &draft.memory, &draft.observed.identity.key.uid, None);
             needs.iter().find(|need| need.step == step).unwrap().on_card(model, gpu)
         })
     }
@@ -83,9 +93,15 @@ impl World {
         self.with(|_, film, _| film.estimate(STEP).unwrap())
     }
 
+    /// The controller forgets what it had only in memory.
     fn restart(&mut self) {
         self.observed.memory = Memory::default();
         self.learned = self.pending.clone();
+    }
+
+    fn next_job(&mut self) {
+        self.restart();
+        self.observed.identity.key.uid.push('n');
     }
 
     /// Which of the three cards an end binds beyond the estimate.
@@ -129,11 +145,30 @@ fn a_need_below_the_estimate_teaches_nothing() {
 }
 
 #[test]
-fn other_jobs_and_a_restarted_controller_take_it_for_the_models() {
+fn a_controller_that_begins_anew_knows_whose_the_first_end_was() {
     let mut world = World::new();
     let more = world.estimate() + MIB;
     world.end(A, STEP, Err(more));
     world.restart();
+    assert_eq!(world.bound(), ["GPU-A"]);
+    world.same_end(A, STEP, Err(more));
+    assert_eq!(world.bound(), ["GPU-A"], "judged twice, ended once");
+    assert_eq!(world.learned.learned[0].samples, 1);
+    world.restart();
+    world.end(B, STEP, Ok(more - MIB));
+    assert_eq!(world.learned.learned[0].gpu.as_deref(), Some("GPU-A"));
+    world.restart();
+    world.end(B, STEP, Err(more));
+    assert_eq!(world.bound(), ["GPU-A", "GPU-B"], "a second end binds the model");
+    assert_eq!(world.learned.learned[0].first, None);
+}
+
+#[test]
+fn other_jobs_take_it_for_the_models() {
+    let mut world = World::new();
+    let more = world.estimate() + MIB;
+    world.end(A, STEP, Err(more));
+    world.next_job();
     assert_eq!(world.bound(), ["GPU-A", "GPU-B"]);
     world.end(B, STEP, Err(more + MIB));
     assert_eq!(world.learned.learned[0].samples, 2, "a class that was known is confirmed at once");
@@ -156,7 +191,7 @@ fn a_brother_that_ran_with_less_clears_the_model_for_all_jobs() {
             world.end(B, STEP, Ok(more - MIB));
         }
         assert_eq!(world.learned.learned[0].gpu.as_deref(), Some("GPU-A"));
-        world.restart();
+        world.next_job();
         assert_eq!(world.bound(), ["GPU-A"]);
         world.end(B, STEP, Err(more));
         assert_eq!(world.bound(), ["GPU-A", "GPU-B"], "a second card confirms it after all");
@@ -170,7 +205,8 @@ fn a_job_whose_step_must_not_fall_still_tries_the_largest_card() {
     world.end(A, STEP, Err(more));
     world.restart();
     let most = more - MIB;
-    let need = world.with(|draft, film, _| of(film, &draft.memory, Some(most))[0].on_card(A.1, A.0));
+    let need =
+        world.with(|draft, film, _| of(film, &draft.memory, "another job", Some(most))[0].on_card(A.1, A.0));
     assert_eq!(need, most);
 }
 
@@ -227,7 +263,7 @@ impl Fleet {
                 world.end((NAMES[card], "L4"), STEP, Ok(has));
             }
         }
-        world.restart();
+        world.next_job();
         ends
     }
 }

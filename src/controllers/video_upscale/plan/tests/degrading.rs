@@ -79,6 +79,7 @@ fn uniform_does_not_wait_for_a_need_that_no_card_has() {
         picture_class: "648x368@2".into(),
         need_bytes: 40_i64 << 30,
         gpu: None,
+        first: None,
         samples: 3,
         last_seen: status::whole_seconds(at(0)),
     });
