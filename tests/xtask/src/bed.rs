@@ -223,6 +223,15 @@ impl Bed {
         self.kubectl_call(args)?.output()
     }
 
+    /// Keeps new pods away from the nodes, or lets them in again.
+    ///
+    /// # Errors
+    /// When kubectl fails.
+    pub fn cordon(&self, away: bool) -> Result<()> {
+        let verb = if away { "cordon" } else { "uncordon" };
+        self.kubectl(&[&[verb], NODES.as_slice()].concat()).map(drop)
+    }
+
     /// Applies a manifest.
     ///
     /// # Errors

@@ -210,7 +210,6 @@ fn any_chance() -> impl Strategy<Value = Chance> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
     #[test]
     fn whatever_happens_no_segment_runs_twice_at_once_and_the_job_ends(
         chances in proptest::collection::vec(any_chance(), 0..80),

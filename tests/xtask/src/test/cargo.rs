@@ -45,10 +45,14 @@ pub fn docs() -> Stage {
     stage
 }
 
-/// All tests of the workspace, with the bed's API server and tools.
+/// All tests of the workspace, with the bed's API server and tools. `full` has fifty times the cases, which need
+/// optimised code.
 pub fn tests(bed: &Bed, full: bool) -> Result<Stage> {
     let mut stage = stage("cargo test", &["test", "--workspace", "--no-fail-fast"]);
     stage.command.env("PROPTEST_CASES", if full { "100000" } else { "2000" });
+    if full {
+        stage.command.args(["--profile", "full"]).env("UPSCALE_TEST_FULL", "1");
+    }
     stage.command.env("UPSCALE_TEST_KUBECONFIG", bed.kubeconfig());
     stage.command.envs(bed.tool_environment()?);
     let programs = bed.film_programs()?;

@@ -1,0 +1,233 @@
+//! One run: a world, the controller over the proxy, its death and its successor, and what must be true of it all.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::StreamExt;
+use gpusim::journal;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams};
+use kube::runtime::watcher;
+use kube::{Client, ResourceExt};
+use serde_json::json;
+use tokio::task::JoinSet;
+use video_upscale::api::conditions::ConditionType;
+use video_upscale::api::keys;
+use video_upscale::api::video_upscale::VideoUpscale;
+
+use crate::proxy::{Cut, Kill, Proxy};
+use crate::world::{CROWDED, SEGMENTS, TOO_LARGE, World, eventually};
+use crate::{agent, kubelet};
+
+/// Longest run: two lives of the controller, one verdict that waits for its report as long as it may, and slow machines.
+const LIMIT: Duration = Duration::from_secs(240);
+/// Until all claims are given back.
+const RELEASED: Duration = Duration::from_secs(60);
+
+/// What a run came to.
+pub struct Figures {
+    kinds: BTreeMap<String, u32>,
+    /// The write at which the controller died.
+    pub struck: Option<String>,
+}
+
+impl Figures {
+    /// Writes in all.
+    pub fn writes(&self) -> u32 {
+        self.kinds.values().sum()
+    }
+
+    /// Writes by kind, for people.
+    pub fn kinds(&self) -> String {
+        let kinds: Vec<String> = self.kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        kinds.join(", ")
+    }
+}
+
+/// The controller's process; killed when dropped.
+struct Controller {
+    process: Arc<Mutex<Option<Child>>>,
+}
+
+impl Controller {
+    fn new() -> Self {
+        Self { process: Arc::default() }
+    }
+
+    fn kill(&self) -> Kill {
+        let process = Arc::clone(&self.process);
+        Arc::new(move || {
+            if let Some(mut process) = process.lock().unwrap().take() {
+                process.kill().unwrap();
+                process.wait().unwrap();
+            }
+        })
+    }
+
+    fn start(&self, world: &World, proxy: &Proxy, life: u32) {
+        let kubeconfig = world.file("kubeconfig");
+        let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "proxy",
+            "clusters": [{"name": "proxy", "cluster": {"server": format!("http://{}", proxy.address)}}],
+            "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "nobody"}}],
+            "users": [{"name": "nobody", "user": {}}]});
+        std::fs::write(&kubeconfig, config.to_string()).unwrap();
+        let log = File::create(world.file(&format!("controller-{life}.log"))).unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_upscale-controller"))
+            .args(["--namespace", &world.release(), "--watch-namespaces", &world.namespace()])
+            .args(["--worker-image=played:1", "--runtime-class=", "--listen=127.0.0.1:0"])
+            .arg("--profiles-dir")
+            .arg(world.file("no-profiles"))
+            .env("KUBECONFIG", &kubeconfig)
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        *self.process.lock().unwrap() = Some(process);
+    }
+
+    fn is_dead(&self) -> bool {
+        self.process.lock().unwrap().is_none()
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        (self.kill())();
+    }
+}
+
+/// Runs a job with a death at `cut`, and says what was wrong.
+pub async fn run(client: &Client, cut: Option<Cut>) -> Result<Figures, String> {
+    let world = Arc::new(World::make(client.clone()).await);
+    let controller = Controller::new();
+    let proxy = Proxy::open(client.clone(), cut, controller.kill()).await;
+    let mut players = JoinSet::new();
+    players.spawn(kubelet::run(Arc::clone(&world)));
+    players.spawn(claims_are_single(Arc::clone(&world)));
+    for node in 0..world.nodes.len() {
+        players.spawn(agent::report(Arc::clone(&world), node));
+    }
+    controller.start(&world, &proxy, 0);
+    world.begin().await;
+    let outcome = tokio::select! {
+        outcome = to_the_end(&world, &controller, &proxy) => outcome,
+        player = players.join_next() => Err(format!("a player ended: {player:?}")),
+    };
+    let mut faults = std::mem::take(&mut *world.faults.lock().unwrap());
+    faults.extend(outcome.err());
+    faults.extend(faults_of_the_result(&world));
+    drop(controller);
+    players.shutdown().await;
+    let figures = Figures { kinds: proxy.kinds(), struck: proxy.struck() };
+    if faults.is_empty() {
+        world.end().await;
+        return Ok(figures);
+    }
+    let said = (0..2).map(|life| {
+        std::fs::read_to_string(world.file(&format!("controller-{life}.log"))).unwrap_or_default()
+    });
+    let said: Vec<String> = said.collect();
+    let state = format!("{:?}", world.ours::<VideoUpscale>().get("film").await.map(|job| job.status));
+    world.end().await;
+    Err(format!("{}\n{state}\n{}", faults.join("\n"), said.join("\n--- the successor\n")))
+}
+
+/// Waits for the end of the job and of everything that it held; a dead controller gets its successor.
+async fn to_the_end(world: &World, controller: &Controller, proxy: &Proxy) -> Result<(), String> {
+    let jobs: Api<VideoUpscale> = world.ours();
+    eventually("the job is finished", LIMIT, async || {
+        if controller.is_dead() {
+            controller.start(world, proxy, 1);
+        }
+        let job = jobs.get("film").await.unwrap();
+        let conditions = job.status.map(|status| status.conditions).unwrap_or_default();
+        conditions.iter().any(|c| c.type_ == ConditionType::Finished.as_str() && c.status == "True")
+    })
+    .await?;
+    let leases: Api<Lease> = Api::namespaced(world.client.clone(), &world.release());
+    eventually("every claim is given back", RELEASED, async || {
+        if controller.is_dead() {
+            controller.start(world, proxy, 1);
+        }
+        let claims = leases.list(&ListParams::default()).await.unwrap();
+        claims.iter().all(|claim| claim.spec.as_ref().is_none_or(|spec| spec.holder_identity.is_none()))
+    })
+    .await?;
+    let job = jobs.get("film").await.unwrap();
+    let conditions = job.status.map(|status| status.conditions).unwrap_or_default();
+    if !conditions.iter().any(|c| c.type_ == ConditionType::Complete.as_str() && c.status == "True") {
+        return Err("the job is finished, but not complete".to_owned());
+    }
+    let pods = world.ours::<Pod>().list(&ListParams::default()).await.unwrap();
+    let alive = |pod: &&Pod| {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        !matches!(phase, Some("Succeeded" | "Failed"))
+    };
+    match pods.iter().find(alive) {
+        Some(pod) => Err(format!("pod {} still runs", pod.name_any())),
+        None => Ok(()),
+    }
+}
+
+/// At no revision do two claims name one segment.
+async fn claims_are_single(world: Arc<World>) {
+    let leases: Api<Lease> = Api::namespaced(world.client.clone(), &world.release());
+    let mut events = watcher(leases, watcher::Config::default()).boxed();
+    let mut held: BTreeMap<String, String> = BTreeMap::new();
+    while let Some(event) = events.next().await {
+        let (watcher::Event::Apply(lease) | watcher::Event::InitApply(lease)) = event.unwrap() else {
+            continue;
+        };
+        let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
+        let quarantined = lease.annotations().contains_key(keys::QUARANTINED);
+        match holder.and_then(|_| lease.annotations().get(keys::SEGMENT).cloned()).filter(|_| !quarantined) {
+            Some(segment) => {
+                if let Some((other, _)) =
+                    held.iter().find(|(gpu, of)| **of == segment && **gpu != lease.name_any())
+                {
+                    world.fault(format!(
+                        "{other} and {} are both claimed for segment {segment}",
+                        lease.name_any()
+                    ));
+                }
+                held.insert(lease.name_any(), segment);
+            }
+            None => {
+                held.remove(&lease.name_any());
+            }
+        }
+    }
+}
+
+/// What the parts and the driver's log tell.
+fn faults_of_the_result(world: &World) -> Vec<String> {
+    let mut faults = Vec::new();
+    let parts = world.parts.lock().unwrap();
+    let first = world.first_step.lock().unwrap().unwrap_or(0);
+    for segment in 0..SEGMENTS {
+        match parts.get(&segment) {
+            None => faults.push(format!("segment {segment} has no part")),
+            Some(part) if segment == TOO_LARGE && part.step <= first => {
+                faults.push(format!("segment {segment} came out of step {} that has no room", part.step));
+            }
+            Some(part) if segment == CROWDED && part.step != first => {
+                faults.push(format!("a neighbour cost segment {segment} its step: {part:?}, first {first}"));
+            }
+            Some(_) => {}
+        }
+    }
+    let owners = world.owners.lock().unwrap();
+    for node in &world.nodes {
+        let holds = journal::holds(&journal::read(&node.journal()).unwrap());
+        let ours = |hold: &journal::Hold| owners.get(&hold.who.pid).is_some_and(|owner| owner.pod.is_some());
+        for (one, other) in journal::overlaps(&holds, ours) {
+            faults.push(format!("two engines of ours on {} at once: {one:?} {other:?}", one.uuid));
+        }
+    }
+    faults
+}
