@@ -50,7 +50,7 @@ pub struct VideoUpscaleSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 4))]
     pub scale: Option<i32>,
-    /// Part of the film to use; default: all of it.
+    /// Part of the film to use: pictures whose time lies in it, and packets of sound that begin in it; default: all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<FilmRange>,
     /// Profile; default: the one labelled as default; 1-63 characters.

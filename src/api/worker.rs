@@ -384,6 +384,8 @@ pub struct ProbeFigures {
     pub frames: u64,
     /// Most frames that a segment reads, context and padding included.
     pub longest_read: u32,
+    /// Most frames that a segment owns.
+    pub longest_owned: u32,
     /// Width of the source, pixels.
     pub width: u32,
     /// Height of the source, pixels.
@@ -406,6 +408,7 @@ impl ProbeFigures {
         (1..=10_000).contains(&self.segments)
             && (1..=1_000_000_000).contains(&self.frames)
             && (1..=100_000).contains(&self.longest_read)
+            && (1..=self.longest_read).contains(&self.longest_owned)
             && (1..=32_768).contains(&self.width)
             && (1..=32_768).contains(&self.height)
             && (2..=4).contains(&self.scale)
@@ -497,7 +500,7 @@ mod tests {
     fn messages_out_of_range_are_not_believed() {
         let probe = |segments: u64| {
             format!(
-                r#"{{"v":1,"code":"Done","message":"","probe":{{"segments":{segments},"frames":1,"longest_read":21,
+                r#"{{"v":1,"code":"Done","message":"","probe":{{"segments":{segments},"frames":1,"longest_read":21,"longest_owned":1,
                 "width":16,"height":16,"scale":2,"frame_rate":"25/1","codec":"h264","duration_ms":40}}}}"#
             )
         };

@@ -17,29 +17,39 @@ pub fn frames_up(rule: FrameRule, frames: u32) -> Option<u32> {
     multiple.checked_mul(steps)?.checked_add(remainder)
 }
 
-/// Most frames that one of `pieces` equal pieces reads, for a segment inside the film that reads `longest_read` whole.
-/// `least_context`: with the profile's least context before. `None` if the rule is absurd.
+/// How long the segments of a plan are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lengths {
+    /// Most frames that a segment reads in one piece.
+    pub read: u32,
+    /// Most frames that a segment owns. At an end of the film less context is read, so this does not follow from `read`.
+    pub owned: u32,
+}
+
+/// Most frames that one of `pieces` equal pieces of a segment reads. `least_context`: with the profile's least context
+/// before. `None` if the rule is absurd.
 pub fn longest_piece(
     spec: &UpscaleProfileSpec,
-    longest_read: u32,
+    lengths: Lengths,
     pieces: u32,
     least_context: bool,
 ) -> Option<u32> {
-    let full = engine_input(spec, false).context_before;
     let engine = engine_input(spec, least_context);
-    let (before, after) = (engine.context_before, engine.context_after);
-    if pieces <= 1 && before == full {
-        return Some(longest_read);
-    }
-    let owned = longest_read.saturating_sub(full).saturating_sub(after).max(1).div_ceil(pieces.max(1));
-    let read = owned.checked_add(before)?.checked_add(after)?;
-    Some(frames_up(spec.input.frames, read)?.min(longest_read))
+    let owned = lengths.owned.div_ceil(pieces.max(1)).max(1);
+    let read = owned.checked_add(engine.context_before)?.checked_add(engine.context_after)?;
+    Some(frames_up(spec.input.frames, read)?.min(lengths.read))
 }
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
+
     use super::*;
+    use crate::api::profile::Context;
     use crate::profile::testdata::flashvsr;
+    use crate::worker::plan::{SceneCut, Span, Wishes, pieces, plan};
+    use crate::worker::ratio::Ratio;
+    use proptest::prelude::*;
 
     #[test]
     fn flashvsr_keeps_five_above_a_multiple_of_eight() {
@@ -66,10 +76,49 @@ mod tests {
     #[test]
     fn pieces_and_least_context_read_less() {
         let spec = flashvsr();
-        assert_eq!(longest_piece(&spec, 101, 1, false), Some(101));
-        assert_eq!(longest_piece(&spec, 101, 2, false), Some(69));
-        assert_eq!(longest_piece(&spec, 101, 4, false), Some(53));
-        assert_eq!(longest_piece(&spec, 101, 4, true), Some(37));
-        assert_eq!(longest_piece(&spec, 21, 4, true), Some(21));
+        let inside = Lengths { read: 101, owned: 73 };
+        let longest = |lengths, pieces, least| longest_piece(&spec, lengths, pieces, least).unwrap();
+        assert_eq!([1, 2, 4].map(|pieces| longest(inside, pieces, false)), [101, 69, 53]);
+        assert_eq!([1, 2, 4].map(|pieces| longest(inside, pieces, true)), [85, 53, 37]);
+        // A film of 100 pictures in one segment: its second half reads 24 pictures before itself.
+        let whole = Lengths { read: 101, owned: 100 };
+        assert_eq!([1, 2, 4].map(|pieces| longest(whole, pieces, false)), [101, 85, 53]);
+        assert_eq!(longest(Lengths { read: 21, owned: 1 }, 4, true), 21);
+    }
+
+    proptest! {
+        #[test]
+        fn no_piece_of_any_plan_is_longer(
+            film in 1u64..3000, from in 0u64..3000, length in 1u64..3000, gpus in 1u32..40, budget in 1u64..24,
+            segment_frames in proptest::option::of(16u32..400),
+            cuts in proptest::collection::vec((0u64..3000, 0u16..10_001), 0..40),
+            multiple in 1i32..17, remainder in 0i32..16, minimum in 1i32..40,
+            before in 0i32..40, least in 0i32..40, after in 0i32..12,
+        ) {
+            let mut spec = flashvsr();
+            spec.input.frames = FrameRule { multiple, remainder: remainder % multiple, minimum };
+            spec.input.context = Context { before, after, least_before: Some(least) };
+            let cuts: Vec<SceneCut> =
+                cuts.into_iter().map(|(frame, strength)| SceneCut { frame, strength }).collect();
+            let from = from % film;
+            let engine = engine_input(&spec, false);
+            let wishes = Wishes {
+                index: "x", film, owned: Span { start: from, end: film.min(from + length) }, cuts: &cuts,
+                rate: Ratio { num: 25, den: 1 }, width: 640, height: 360, scale: 2, engine: &engine,
+                host_memory: spec.host_memory, host_budget_bytes: budget << 30, segment_frames, gpus,
+                start_seconds: 30, megapixel_frame_millis: 119,
+            };
+            let Ok(plan) = plan(&wishes) else { return Ok(()) };
+            let lengths = Lengths { read: plan.longest_read, owned: plan.longest_owned() };
+            for (least, count) in [false, true].into_iter().flat_map(|least| [1, 2, 4].map(|count| (least, count))) {
+                let longest = u64::from(longest_piece(&spec, lengths, count, least).unwrap());
+                let engine = engine_input(&spec, least);
+                for owned in &plan.segments {
+                    for piece in pieces(*owned, count, film, &engine).unwrap() {
+                        prop_assert!(piece.read.frames() <= longest, "{piece:?} of {count}, {longest}");
+                    }
+                }
+            }
+        }
     }
 }

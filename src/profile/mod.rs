@@ -16,7 +16,7 @@ pub(crate) mod testdata;
 
 pub use check::{ProfileError, check};
 pub use engine::{engine_input, engine_output};
-pub use frames::{frames_ok, frames_up, longest_piece};
+pub use frames::{Lengths, frames_ok, frames_up, longest_piece};
 pub use memory::{HostFlags, host_limit_bytes, need_bytes, scratch_bytes};
 pub use picture::Picture;
 pub use render::{Piece, Rendered, render};

@@ -7,7 +7,7 @@ use super::failure::{Failure, Outcome, on_file};
 use super::ffmpeg::Tools;
 use super::index::{Index, count, read_hashes};
 use super::plan::Read;
-use super::ratio::Ratio;
+use super::ratio::{Ratio, seconds};
 use crate::api::profile::InputKind;
 use crate::api::worker::Code;
 use crate::profile::Picture;
@@ -70,16 +70,13 @@ pub fn cut(tools: &Tools, cut: &Cut<'_>) -> Outcome<()> {
 }
 
 /// Seconds to seek to, best first; `None` decodes from the beginning.
-fn starts(index: &Index, first: u64) -> Vec<Option<String>> {
+pub fn starts(index: &Index, first: u64) -> Vec<Option<String>> {
     let nearest = index.keys.partition_point(|key| *key <= first).checked_sub(1);
     let seek = |back: usize| {
         let key = *index.keys.get(nearest?.checked_sub(back)?)?;
         let (before, at) = (index.time(key.checked_sub(1)?)?, index.time(key)?);
         let double = index.base.micros_floor(before.saturating_add(at));
-        let micros = double.div_euclid(2);
-        let sign = if micros < 0 { "-" } else { "" };
-        let micros = micros.unsigned_abs();
-        Some(format!("{sign}{}.{:06}", micros / 1_000_000, micros % 1_000_000))
+        Some(seconds(double.div_euclid(2)))
     };
     let mut starts: Vec<Option<String>> = KEYS_BACK.iter().map(|back| seek(*back)).collect();
     starts.push(None);

@@ -11,11 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use super::colour::Colour;
 use super::failure::{Failure, Outcome, on_file};
+use super::plan::{SceneCut, Span};
 use super::publish;
+use super::range::Excerpt;
 use super::ratio::Ratio;
 use crate::api::worker::Code;
 
-pub use pass::{HashLine, Pictures, Seen, read_hash_line, read_hashes, scan};
+pub use pass::{HashLine, Pictures, Seen, first_time, read_hash_line, read_hashes, scan};
 
 /// Most bytes that an index may unfold to.
 const MAX_INDEX_BYTES: u64 = 1 << 30;
@@ -39,7 +41,7 @@ impl FileIdentity {
     }
 }
 
-/// A film's pictures and what must be known of them later.
+/// A film's pictures, or those of a range and around it, and what must be known of them later.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Index {
     /// Version of this format, 1.
@@ -64,6 +66,9 @@ pub struct Index {
     pub rotation: i32,
     /// What the numbers mean.
     pub colour: Colour,
+    /// The range that is used; `None` for the whole film.
+    #[serde(default)]
+    pub excerpt: Option<Excerpt>,
     /// Presentation time of every picture, rising.
     pub pts: Vec<i64>,
     /// Duration of the last picture, at least 1.
@@ -72,12 +77,23 @@ pub struct Index {
     pub hashes: Vec<String>,
     /// Numbers of the pictures that a decoder can start at, rising.
     pub keys: Vec<u64>,
+    /// Where scenes begin, rising.
+    #[serde(default)]
+    pub cuts: Vec<SceneCut>,
 }
 
 impl Index {
-    /// Number of pictures.
+    /// Number of pictures indexed: all that may be read.
     pub fn frames(&self) -> u64 {
         count(self.pts.len())
+    }
+
+    /// The pictures that the result is made of.
+    pub fn owned(&self) -> Span {
+        match self.excerpt {
+            Some(excerpt) => excerpt.owned(self.base, &self.pts),
+            None => Span { start: 0, end: self.frames() },
+        }
     }
 
     /// Time of a picture; the end of the film for the number after the last.
@@ -100,16 +116,33 @@ impl Index {
         slice(&self.hashes, start, end)
     }
 
-    /// Duration from the first picture to the end of the last, ticks.
+    /// Duration of the owned pictures, from the first to the end of the last, ticks.
     pub fn duration(&self) -> i64 {
-        let first = self.pts.first().copied().unwrap_or(0);
-        self.time(self.frames()).unwrap_or(first).saturating_sub(first)
+        let owned = self.owned();
+        let first = self.time(owned.start).unwrap_or(0);
+        self.time(owned.end).unwrap_or(first).saturating_sub(first)
     }
 
-    /// One rate for the whole film, pictures per second: what its encoder is told.
+    /// Duration of the last owned picture, ticks, at least 1.
+    pub fn last_owned_duration(&self) -> i64 {
+        let end = self.owned().end;
+        let start = end.checked_sub(1).and_then(|last| self.time(last));
+        self.time(end).zip(start).map_or(1, |(end, start)| end.saturating_sub(start))
+    }
+
+    /// What the streams beside the film may take in the result, bytes: a tenth of the file, by the share of the film,
+    /// which lasts `film_us` by its header, that is used.
+    pub fn other_bytes(&self, film_us: Option<i64>) -> u64 {
+        let all = self.file.bytes / 10;
+        let used = self.base.micros(self.duration());
+        let Some(film) = film_us.filter(|film| self.excerpt.is_some() && *film > used) else { return all };
+        (all as f64 * (used as f64 / film as f64)).ceil() as u64
+    }
+
+    /// One rate for all owned pictures, pictures per second: what their encoder is told.
     pub fn rate(&self) -> Ratio {
         let seconds = u128::try_from(self.duration()).unwrap_or(1).saturating_mul(self.base.num.into());
-        let frames = u128::from(self.frames()).saturating_mul(self.base.den.into());
+        let frames = u128::from(self.owned().frames()).saturating_mul(self.base.den.into());
         // A rate that does not fit its integers is rounded to a thousandth.
         let rounded = || Ratio::reduced(frames.saturating_mul(1000).checked_div(seconds)?, 1000);
         Ratio::reduced(frames, seconds)
@@ -191,11 +224,13 @@ pub(super) mod tests {
             pixel_format: "yuv420p".to_owned(),
             pixel_shape: None,
             rotation: 0,
+            excerpt: None,
             colour: Colour::of(Tags::default(), 36, "yuv420p").unwrap(),
             pts: pts.to_vec(),
             last_duration,
             hashes: pts.iter().map(|pts| format!("{pts:032x}")).collect(),
             keys: vec![0],
+            cuts: Vec::new(),
         }
     }
 

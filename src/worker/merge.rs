@@ -1,6 +1,7 @@
 //! `merge`: verifies every part, joins them, adds all other streams of the source, verifies the result, publishes it
 //! with a sidecar that says what was done. Safe when run twice.
 
+mod excerpt;
 mod join;
 mod verify;
 
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use self::excerpt::Excerpt;
 use super::failure::{Failure, Outcome, on_file};
 use super::ffmpeg::Tools;
 use super::folder::Mounts;
@@ -67,9 +69,9 @@ pub fn merge(tools: &Tools, mounts: &Mounts, task: &MergeTask) -> Outcome<MergeF
     let source = mounts.source_file(&task.source.path)?;
     work.index.prove_unchanged(&source, &task.source.path)?;
     let manifests = collect(&work, task)?;
-    prove_space(mounts, &work, &manifests)?;
-
     let of_source = media::read(tools, &source)?;
+    prove_space(mounts, &work, &of_source, &manifests)?;
+
     let aside = publish::aside(&destination, &task.job.uid);
     let join = join::Join {
         work: &work,
@@ -78,6 +80,7 @@ pub fn merge(tools: &Tools, mounts: &Mounts, task: &MergeTask) -> Outcome<MergeF
         source: &source,
         container,
         round: task.round,
+        excerpt: Excerpt::of(&work.index),
     };
     let made = join.run(tools, &aside).and_then(|()| {
         verify::verify(
@@ -105,7 +108,7 @@ pub fn merge(tools: &Tools, mounts: &Mounts, task: &MergeTask) -> Outcome<MergeF
     let (bytes, sha256) = digest(&aside)?;
     let first = manifests.first();
     let result = MergeFigures {
-        frames: work.index.frames(),
+        frames: work.index.owned().frames(),
         bytes,
         width: first.map_or(0, |manifest| manifest.width),
         height: first.map_or(0, |manifest| manifest.height),
@@ -203,9 +206,14 @@ fn collect(work: &Work, task: &MergeTask) -> Outcome<Vec<Manifest>> {
     }
 }
 
-fn prove_space(mounts: &Mounts, work: &Work, manifests: &[Manifest]) -> Outcome<()> {
+fn prove_space(
+    mounts: &Mounts,
+    work: &Work,
+    of_source: &media::Media,
+    manifests: &[Manifest],
+) -> Outcome<()> {
     let parts = manifests.iter().fold(0, |sum: u64, part| sum.saturating_add(part.bytes));
-    let need = parts.saturating_add(work.index.file.bytes / 10);
+    let need = parts.saturating_add(work.index.other_bytes(of_source.duration_micros()));
     let free = free_bytes(&mounts.destination)?;
     if free >= need {
         return Ok(());

@@ -1,6 +1,7 @@
 //! The video work inside the pods: probe, prepare, finish, merge. It knows no Kubernetes; ffmpeg does the pictures.
 //!
-//! * [`probe`] — one decode: [`index`] every picture by time and hash; refuse or [`plan`] it.
+//! * [`probe`] — one decode: [`index`] every picture, or those of the [`range`] asked for, by time and hash; refuse or
+//!   [`plan`] it.
 //! * [`prepare`] — prove the [`gpu`]; [`cut`] a segment exactly, in RGB, padded, for the engine.
 //! * [`finish`] — check the engine's output against what it read; encode the owned pictures as a part.
 //! * [`merge`] — join the [`parts`], add all other streams, verify, publish.
@@ -27,6 +28,7 @@ pub mod plan;
 pub mod prepare;
 pub mod probe;
 pub mod publish;
+pub mod range;
 pub mod ratio;
 pub mod refusals;
 pub mod run;

@@ -3,6 +3,7 @@
 //! Every picture is owned by exactly one segment; every read obeys the engine's frame rule; no read is longer than the
 //! host memory of a pod allows.
 
+mod borders;
 mod length;
 mod reads;
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ratio::Ratio;
 
+pub use borders::SceneCut;
 pub use length::{PlanError, Wishes, plan};
 pub use reads::{Piece, Read, pieces, read};
 
@@ -47,6 +49,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Most pictures that a segment owns.
+    pub fn longest_owned(&self) -> u32 {
+        let longest = self.segments.iter().map(|owned| owned.frames()).max().unwrap_or(0);
+        u32::try_from(longest).unwrap_or(u32::MAX)
+    }
+
     /// What a segment owns; `None` if there is no such segment.
     pub fn segment(&self, number: u32) -> Option<Span> {
         self.segments.get(usize::try_from(number).ok()?).copied()

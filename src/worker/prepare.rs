@@ -37,10 +37,9 @@ impl Work {
         let missing = |path: &Path| Failure::stop(Code::Internal, format!("{} is missing", path.display()));
         let (index, digest) = Index::read(&folder.index())?.ok_or_else(|| missing(&folder.index()))?;
         let plan: Plan = read_json(&folder.plan())?.ok_or_else(|| missing(&folder.plan()))?;
-        if plan.v != 1
-            || plan.index != digest
-            || plan.segments.last().map(|last| last.end) != Some(index.frames())
-        {
+        let ends = plan.segments.first().zip(plan.segments.last());
+        let planned = ends.map(|(first, last)| Span { start: first.start, end: last.end });
+        if plan.v != 1 || plan.index != digest || planned != Some(index.owned()) {
             return Err(Failure::stop(Code::Internal, "plan and index do not belong together"));
         }
         Ok(Self { folder, index, plan })

@@ -9,11 +9,12 @@ use super::colour::Colour;
 use super::failure::{Failure, Outcome, on_file};
 use super::ffmpeg::Tools;
 use super::folder::{Mounts, WorkFolder};
-use super::index::{FileIdentity, Index, scan};
+use super::index::{FileIdentity, Index, first_time, scan};
 use super::lines::printable;
 use super::media::{self, Media};
 use super::plan::{Plan, PlanError, Wishes, plan};
 use super::publish::{free_bytes, human, write_json};
+use super::range::{Excerpt, TimeRange};
 use super::refusals::{Container, check_first_bytes, check_header, check_pictures};
 use super::sweep::sweep;
 use crate::api::worker::{Code, ProbeFigures, ProbeTask};
@@ -23,9 +24,6 @@ const WARNINGS: (usize, usize) = (10, 120);
 
 /// Runs the stage. `now` is for sweeping dead work folders.
 pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) -> Outcome<ProbeFigures> {
-    if task.start_us.is_some_and(|start| start > 0) || task.length_us.is_some() {
-        return Err(Failure::stop(Code::Usage, "spec.range is not offered by this version; leave it out"));
-    }
     let container = Container::of(&task.destination)?;
     let source = mounts.source_file(&task.source.path)?;
     prove_destination(mounts, task)?;
@@ -41,9 +39,14 @@ pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) 
     let folder = mounts.work_folder(&task.job)?;
     make_work_folder(&folder, task)?;
 
+    let asked = TimeRange::of(task);
     let (index, digest) = match Index::read(&folder.index()) {
         // An earlier probe of this job came as far as this.
-        Ok(Some((index, digest))) if index.file == file && index.stream == accepted.stream.index => {
+        Ok(Some((index, digest)))
+            if index.file == file
+                && index.stream == accepted.stream.index
+                && index.excerpt.map(|excerpt| excerpt.asked) == asked =>
+        {
             (index, digest)
         }
         _ => {
@@ -55,7 +58,7 @@ pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) 
     };
     index.prove_unchanged(&source, &task.source.path)?;
     let scale = choose_scale(task, index.height)?;
-    prove_space(mounts, &index, scale)?;
+    prove_space(mounts, &index, media.duration_micros(), scale)?;
     let plan = make_plan(task, &index, &digest, scale)?;
     write_json(&folder.plan(), &plan)?;
     if !index.width.saturating_mul(scale).is_multiple_of(2)
@@ -70,8 +73,9 @@ fn figures(index: &Index, plan: &Plan, scale: u32, warnings: Vec<String>) -> Pro
     let micros = index.base.micros(index.duration());
     ProbeFigures {
         segments: u32::try_from(plan.segments.len()).unwrap_or(u32::MAX),
-        frames: index.frames(),
+        frames: index.owned().frames(),
         longest_read: plan.longest_read,
+        longest_owned: plan.longest_owned(),
         width: index.width,
         height: index.height,
         scale,
@@ -141,8 +145,19 @@ fn make_index(
 ) -> Outcome<(Index, Vec<String>)> {
     let accepted = check_header(media, &task.source, Container::of(&task.destination)?)?;
     let (stream, base) = (accepted.stream, accepted.base);
-    let pictures = scan(tools, source, stream.index, base)?;
-    let (pts, warnings) = check_pictures(&pictures, &task.source, base, media.duration_micros())?;
+    let excerpt = match TimeRange::of(task) {
+        Some(asked) => Some(Excerpt { asked, first: first_time(tools, source, stream.index, base)? }),
+        None => None,
+    };
+    let window = excerpt.map(|excerpt| excerpt.window(base, &media.format.format_name));
+    let empty = || match excerpt {
+        Some(excerpt) => excerpt.asked.empty(&task.source.path, media.duration_micros()),
+        None => Failure::stop(Code::InvalidSource, "the film has no picture"),
+    };
+    let pictures = scan(tools, source, stream.index, base, window.as_ref())?.ok_or_else(empty)?;
+    let header = media.duration_micros().filter(|_| window.as_ref().is_none_or(|window| window.to.is_none()));
+    let (pts, mut warnings) =
+        check_pictures(&pictures, &task.source, base, excerpt.map(|excerpt| excerpt.first), header)?;
     let (width, height) = pictures.first.size;
     let pixel_format = pictures.first.format.clone();
     let colour = Colour::of(stream.colour_tags(), height, &pixel_format)
@@ -160,10 +175,17 @@ fn make_index(
         pixel_shape: stream.sample_aspect_ratio.as_deref().and_then(|shape| shape.parse().ok()),
         rotation: stream.rotation(),
         last_duration: last_duration(&pts, pictures.last_duration, base),
+        cuts: pictures.cuts(&pts),
         hashes: pictures.hashes,
         keys: pictures.keys,
+        excerpt,
         pts,
     };
+    if index.owned().frames() == 0 {
+        return Err(empty());
+    }
+    let end = index.time(index.frames()).unwrap_or(0);
+    warnings.extend(excerpt.and_then(|excerpt| excerpt.beyond(base, end)));
     Ok((index, warnings))
 }
 
@@ -195,12 +217,12 @@ fn choose_scale(task: &ProbeTask, height: u32) -> Outcome<u32> {
 
 /// Parts and result lie there together for a while. An encoder at its default quality seldom gets below 0.02 bytes per
 /// pixel; less room than that cannot do.
-fn prove_space(mounts: &Mounts, index: &Index, scale: u32) -> Outcome<()> {
+fn prove_space(mounts: &Mounts, index: &Index, film_us: Option<i64>, scale: u32) -> Outcome<()> {
     let pixels = u64::from(index.width)
         .saturating_mul(index.height.into())
         .saturating_mul(scale.saturating_mul(scale).into())
-        .saturating_mul(index.frames());
-    let need = (pixels / 25).saturating_add(index.file.bytes / 10);
+        .saturating_mul(index.owned().frames());
+    let need = (pixels / 25).saturating_add(index.other_bytes(film_us));
     let free = free_bytes(&mounts.destination)?;
     if free >= need {
         return Ok(());
@@ -212,7 +234,9 @@ fn prove_space(mounts: &Mounts, index: &Index, scale: u32) -> Outcome<()> {
 fn make_plan(task: &ProbeTask, index: &Index, digest: &str, scale: u32) -> Outcome<Plan> {
     let wishes = Wishes {
         index: digest,
-        frames: index.frames(),
+        film: index.frames(),
+        owned: index.owned(),
+        cuts: &index.cuts,
         rate: index.rate(),
         width: index.width,
         height: index.height,

@@ -42,6 +42,40 @@ impl Ratio {
         i64::try_from(value).unwrap_or(i64::MAX)
     }
 
+    /// Whole ticks of this base in `micros` microseconds, rounded down.
+    pub fn ticks_floor(self, micros: i64) -> i64 {
+        let (value, per_tick) = self.in_ticks(micros);
+        i64::try_from(value.div_euclid(per_tick)).unwrap_or(i64::MAX)
+    }
+
+    /// `micros` microseconds in ticks of this base, rounded to the nearest and ties away from zero, as ffmpeg rounds
+    /// the offset of an input.
+    pub fn ticks_nearest(self, micros: i64) -> i64 {
+        let (value, per_tick) = self.in_ticks(micros);
+        let rounded = value
+            .saturating_abs()
+            .saturating_mul(2)
+            .saturating_add(per_tick)
+            .div_euclid(per_tick.saturating_mul(2));
+        i64::try_from(rounded.saturating_mul(value.signum())).unwrap_or(i64::MAX)
+    }
+
+    /// `micros` as a fraction of ticks: its numerator and its denominator, which is at least 1.
+    fn in_ticks(self, micros: i64) -> (i128, i128) {
+        let per_tick = i128::from(self.num).saturating_mul(1_000_000).max(1);
+        (i128::from(micros).saturating_mul(self.den.into()), per_tick)
+    }
+
+    /// The first tick of `other` that is not before `ticks` of this base.
+    pub fn ceil_in(self, ticks: i64, other: Self) -> i64 {
+        let value = i128::from(ticks)
+            .saturating_mul(self.num.into())
+            .saturating_mul(other.den.into())
+            .saturating_neg();
+        let per_tick = i128::from(self.den).saturating_mul(other.num.into()).max(1);
+        i64::try_from(value.div_euclid(per_tick).saturating_neg()).unwrap_or(i64::MAX)
+    }
+
     /// Whether two durations in two bases are equal to within half a tick of the coarser base.
     pub fn same(self, ticks: i64, other: Self, other_ticks: i64) -> bool {
         let terms = |a: u32, b: u32| i128::from(a).saturating_mul(i128::from(b));
@@ -55,6 +89,13 @@ impl Ratio {
     pub fn value(self) -> f64 {
         f64::from(self.num) / f64::from(self.den)
     }
+}
+
+/// Microseconds as seconds with six decimals, as ffmpeg's options take them.
+pub fn seconds(micros: i64) -> String {
+    let sign = if micros < 0 { "-" } else { "" };
+    let micros = micros.unsigned_abs();
+    format!("{sign}{}.{:06}", micros / 1_000_000, micros % 1_000_000)
 }
 
 fn gcd(mut a: u128, mut b: u128) -> u128 {
@@ -121,6 +162,36 @@ mod tests {
         assert_eq!((base.micros_floor(1001), base.micros(1001)), (33_366, 33_367));
         assert_eq!(base.micros_floor(-1001), -33_367);
         assert_eq!(base.micros(i64::MAX), i64::MAX);
+    }
+
+    #[test]
+    fn microseconds_become_ticks_as_asked() {
+        let base: Ratio = "1/30000".parse().unwrap();
+        assert_eq!((base.ticks_floor(33_366), base.ticks_floor(33_367)), (1000, 1001));
+        assert_eq!(base.ticks_floor(-1), -1);
+        let coarse: Ratio = "1/1000".parse().unwrap();
+        assert_eq!(
+            [499, 500, 1499, -499, -500, -1500].map(|micros| coarse.ticks_nearest(micros)),
+            [0, 1, 1, 0, -1, -2]
+        );
+        assert_eq!(base.ticks_floor(i64::MAX), 276_701_161_105_643_274);
+    }
+
+    #[test]
+    fn a_time_in_another_base_is_the_first_tick_not_before_it() {
+        let (sound, film): (Ratio, Ratio) = ("1/48000".parse().unwrap(), "1/25".parse().unwrap());
+        assert_eq!(film.ceil_in(1, sound), 1920);
+        let ntsc: Ratio = "1001/30000".parse().unwrap();
+        assert_eq!((ntsc.ceil_in(1, sound), ntsc.ceil_in(-1, sound)), (1602, -1601));
+        assert_eq!(sound.ceil_in(1921, film), 2);
+    }
+
+    #[test]
+    fn seconds_have_a_sign_and_six_decimals() {
+        assert_eq!(
+            [0, 1_500_000, -2_750_000, -1].map(seconds),
+            ["0.000000", "1.500000", "-2.750000", "-0.000001"]
+        );
     }
 
     #[test]

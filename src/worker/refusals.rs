@@ -214,7 +214,8 @@ fn interlaced(name: &str, how: &str, source: &Source) -> String {
     format!("{name} is interlaced ({how}); {answer}")
 }
 
-/// Looks at the pictures; their times and what is odd.
+/// Looks at the pictures; their times and what is odd. `first`: time of the film's first picture, if it is not the first
+/// of these. `header_micros`: the film's duration by its header, if these go to its end.
 ///
 /// # Errors
 /// [`Code::UnsupportedSource`] with the word of the refusal.
@@ -222,6 +223,7 @@ pub fn check_pictures(
     pictures: &Pictures,
     source: &Source,
     base: Ratio,
+    first: Option<i64>,
     header_micros: Option<i64>,
 ) -> Outcome<(Vec<i64>, Vec<String>)> {
     let name = &source.path;
@@ -263,7 +265,8 @@ pub fn check_pictures(
         }
         warnings.push(format!("{complaints} messages of the decoder: {said}"));
     }
-    let (first, last) = (times.first().copied().unwrap_or(0), times.last().copied().unwrap_or(0));
+    let first = first.or(times.first().copied()).unwrap_or(0);
+    let last = times.last().copied().unwrap_or(0);
     let shown = base.micros(last.saturating_sub(first).saturating_add(pictures.last_duration));
     if let Some(header) = header_micros {
         // Sound may be longer than the film; only a film that stops well before its header says is told of.

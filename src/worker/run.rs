@@ -161,6 +161,7 @@ mod tests {
             segments: 1,
             frames: 1,
             longest_read: 21,
+            longest_owned: 1,
             width: 2,
             height: 2,
             scale: 2,

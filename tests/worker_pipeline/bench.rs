@@ -115,6 +115,16 @@ impl Bench {
         succeed(command);
     }
 
+    /// Runs ffmpeg; what it says, on both streams.
+    pub fn ffmpeg_says(&self, args: &[String]) -> String {
+        let mut command = Command::new(&self.ffmpeg);
+        let output = succeed({
+            command.args(["-nostdin", "-hide_banner"]).args(args);
+            command
+        });
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat()
+    }
+
     /// Runs ffprobe; what it says.
     pub fn ffprobe(&self, args: &[&str], path: &Path) -> serde_json::Value {
         let mut command = Command::new(&self.ffprobe);
@@ -218,6 +228,12 @@ impl Bench {
     /// Runs `probe`.
     pub fn probe(&self, source: &str, destination: &str) -> End {
         self.run("probe", &self.probe_task(source, destination))
+    }
+
+    /// Runs `probe` for a range, microseconds.
+    pub fn probe_range(&self, source: &str, destination: &str, start_us: u64, length_us: Option<u64>) -> End {
+        let task = self.probe_task(source, destination);
+        self.run("probe", &ProbeTask { start_us: Some(start_us), length_us, ..task })
     }
 
     /// Runs `probe` and ends it as soon as it has started an ffmpeg.
@@ -332,7 +348,31 @@ impl Bench {
     /// Everything from the probe to the merge; the merge's end.
     pub fn upscale(&self, source: &str, destination: &str, pieces: u32, engine: &Engine) -> End {
         let probe = self.probe(source, destination).expect_done();
-        for segment in 0..probe.probe.unwrap().segments {
+        self.upscale_probed(&probe, source, destination, pieces, engine)
+    }
+
+    /// Everything for a range, microseconds; the probe's end.
+    pub fn upscale_range(
+        &self,
+        source: &str,
+        destination: &str,
+        start_us: u64,
+        length_us: Option<u64>,
+    ) -> End {
+        let probe = self.probe_range(source, destination, start_us, length_us).expect_done();
+        self.upscale_probed(&probe, source, destination, 1, &Engine::default());
+        probe
+    }
+
+    fn upscale_probed(
+        &self,
+        probe: &End,
+        source: &str,
+        destination: &str,
+        pieces: u32,
+        engine: &Engine,
+    ) -> End {
+        for segment in 0..probe.probe.as_ref().unwrap().segments {
             self.cut(source, segment, pieces);
             self.run_engine(pieces, engine);
             self.finish(segment, pieces).expect_done();

@@ -13,6 +13,7 @@
 
 mod bench;
 mod film;
+mod range;
 
 use bench::{Bench, Engine, ExpectDone as _};
 use film::{Clip, Facts};

@@ -148,6 +148,10 @@ pub struct VideoFacts {
     /// Most frames that a segment reads.
     #[schemars(range(min = 0, max = i32::MAX))]
     pub longest_read: i32,
+    /// Most frames that a segment owns.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = i32::MAX))]
+    pub longest_owned: i32,
     /// Average frame rate as a ratio.
     #[schemars(length(max = 64))]
     pub frame_rate: String,

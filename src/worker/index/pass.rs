@@ -7,6 +7,8 @@ use super::count;
 use crate::api::worker::Code;
 use crate::worker::failure::{Failure, Outcome};
 use crate::worker::ffmpeg::{Invocation, Said, Tools};
+use crate::worker::plan::SceneCut;
+use crate::worker::range::Window;
 use crate::worker::ratio::Ratio;
 
 /// Most pictures that a film may have.
@@ -105,6 +107,25 @@ fn read_seen(line: &str) -> Option<Seen> {
     })
 }
 
+/// What the filters tell of a scene cut, line by line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum CutLine {
+    /// The picture's time, ticks.
+    Time(i64),
+    /// Its score, 0-100.
+    Score(f64),
+}
+
+/// Reads a line of the `metadata` filter behind `scdet`; `None` if it is neither time nor score.
+fn read_cut(line: &str) -> Option<CutLine> {
+    if let Some((_, score)) = line.split_once("lavfi.scd.score=") {
+        return score.trim().parse().ok().map(CutLine::Score);
+    }
+    let (_, told) = line.split_once("[info] frame:")?;
+    let (_, time) = told.split_once("pts:")?;
+    time.split_whitespace().next()?.parse().ok().map(CutLine::Time)
+}
+
 /// A film's pictures as the decode told them.
 #[derive(Clone, Debug)]
 pub struct Pictures {
@@ -114,6 +135,8 @@ pub struct Pictures {
     pub hashes: Vec<String>,
     /// Numbers of pictures that a decoder can start at.
     pub keys: Vec<u64>,
+    /// Time and strength of those that begin a scene.
+    pub scenes: Vec<(i64, u16)>,
     /// How many are interlaced.
     pub interlaced: u64,
     /// The first picture.
@@ -126,10 +149,24 @@ pub struct Pictures {
     pub complaints: Said,
 }
 
+impl Pictures {
+    /// Where scenes begin, by number, given the times of all pictures.
+    pub fn cuts(&self, pts: &[i64]) -> Vec<SceneCut> {
+        let number = |time| pts.binary_search(time).ok().map(count);
+        self.scenes
+            .iter()
+            .filter_map(|(time, strength)| Some(SceneCut { frame: number(time)?, strength: *strength }))
+            .collect()
+    }
+}
+
 #[derive(Debug, Default)]
 struct Tally {
     count: u64,
     keys: Vec<u64>,
+    /// Time of the picture whose score comes next.
+    scene: Option<i64>,
+    scenes: Vec<(i64, u16)>,
     interlaced: u64,
     first: Option<Seen>,
     differs: Option<(u64, Seen)>,
@@ -137,6 +174,16 @@ struct Tally {
 }
 
 impl Tally {
+    fn add_cut(&mut self, told: CutLine) {
+        match told {
+            CutLine::Time(time) => self.scene = Some(time),
+            CutLine::Score(score) => {
+                let strength = (score.clamp(0.0, 100.0) * 100.0).round() as u16;
+                self.scenes.extend(self.scene.take().map(|time| (time, strength)));
+            }
+        }
+    }
+
     fn add(&mut self, seen: Seen) {
         let number = self.count;
         self.count = number.saturating_add(1);
@@ -159,39 +206,82 @@ impl Tally {
     }
 }
 
-/// Decodes the film once.
+/// Filters that tell what each picture is, and on a small copy of it where scenes begin: points of the picture are
+/// enough for that and cost a hundredth of the decode.
+const LOOK: &str = "split[shown][small];\
+    [small]scale=160:90:flags=neighbor,format=gray,scdet=threshold=10:sc_pass=1,metadata=mode=print,nullsink;\
+    [shown]showinfo=checksum=0";
+
+/// Time of the film's first picture.
+///
+/// # Errors
+/// [`Code::InvalidSource`] if nothing decodes, [`Code::UnsupportedSource`] if it has no time.
+pub fn first_time(tools: &Tools, source: &Path, stream: u32, base: Ratio) -> Outcome<i64> {
+    let mut run = tools.ffmpeg();
+    run.args(["-copyts", "-noautorotate"]).input(source);
+    run.args(["-map", &format!("0:{stream}"), "-frames:v", "1", "-fps_mode", "passthrough"]);
+    run.args(["-enc_time_base", &base.to_string(), "-f", "framehash", "-hash", "murmur3", "pipe:1"]);
+    let (times, _, said) =
+        read_hashes(&run, "read the first picture", base, |_| false).map_err(undecodable)?;
+    let first = times.first().ok_or_else(|| nothing_decodes(&said))?;
+    first.ok_or_else(|| Failure::stop(Code::UnsupportedSource, "BrokenTimes: the first picture has no time"))
+}
+
+fn undecodable(failure: Failure) -> Failure {
+    match failure {
+        Failure::Tool { said, ended, .. } => Failure::stop(
+            Code::InvalidSource,
+            format!("the video stream cannot be decoded: ffmpeg {ended}: {said}"),
+        ),
+        other => other,
+    }
+}
+
+fn nothing_decodes(said: &Said) -> Failure {
+    Failure::stop(
+        Code::InvalidSource,
+        format!("the video stream has no picture that decodes: {}", said.summary()),
+    )
+}
+
+/// Decodes the film, or a window of it, once. `None` if there is no picture in the window.
 ///
 /// # Errors
 /// [`Code::InvalidSource`] if nothing decodes.
-pub fn scan(tools: &Tools, source: &Path, stream: u32, base: Ratio) -> Outcome<Pictures> {
+pub fn scan(
+    tools: &Tools,
+    source: &Path,
+    stream: u32,
+    base: Ratio,
+    window: Option<&Window>,
+) -> Outcome<Option<Pictures>> {
     let mut run = tools.ffmpeg_saying("level+info");
-    run.args(["-copyts", "-noautorotate"]).input(source);
-    run.args(["-map", &format!("0:{stream}"), "-vf", "showinfo=checksum=0", "-fps_mode", "passthrough"]);
+    run.args(["-copyts", "-noautorotate"]);
+    if let Some(start) = window.and_then(|window| window.seek.as_deref()) {
+        run.args(["-seek_timestamp", "1", "-ss", start]);
+    }
+    run.input(source);
+    let trim = window.map_or_else(String::new, |window| {
+        let end = window.to.map_or_else(String::new, |to| format!(":end_pts={to}"));
+        format!("trim=start_pts={}{end},", window.from)
+    });
+    run.args(["-map", &format!("0:{stream}"), "-vf", &format!("{trim}{LOOK}")]);
+    run.args(["-fps_mode", "passthrough"]);
     run.args(["-enc_time_base", &base.to_string(), "-f", "framehash", "-hash", "murmur3", "pipe:1"]);
     let tally = Arc::new(Mutex::new(Tally::default()));
     let writer = Arc::clone(&tally);
     let heard = move |line: &str| {
         if let Some(seen) = read_seen(line) {
             writer.lock().unwrap_or_else(PoisonError::into_inner).add(seen);
+        } else if let Some(told) = read_cut(line) {
+            writer.lock().unwrap_or_else(PoisonError::into_inner).add_cut(told);
         }
         !(line.contains("[error]") || line.contains("[fatal]"))
     };
-    let (pts, hashes, complaints) = match read_hashes(&run, "index the film", base, heard) {
-        Err(Failure::Tool { said, ended, .. }) => {
-            return Err(Failure::stop(
-                Code::InvalidSource,
-                format!("the video stream cannot be decoded: ffmpeg {ended}: {said}"),
-            ));
-        }
-        other => other?,
-    };
+    let (pts, hashes, complaints) = read_hashes(&run, "index the film", base, heard).map_err(undecodable)?;
     let tally = std::mem::take(&mut *tally.lock().unwrap_or_else(PoisonError::into_inner));
     let Some(first) = tally.first else {
-        let said = complaints.summary();
-        return Err(Failure::stop(
-            Code::InvalidSource,
-            format!("the video stream has no picture that decodes: {said}"),
-        ));
+        return if window.is_some() { Ok(None) } else { Err(nothing_decodes(&complaints)) };
     };
     if tally.count != count(hashes.len()) {
         return Err(Failure::stop(
@@ -199,16 +289,17 @@ pub fn scan(tools: &Tools, source: &Path, stream: u32, base: Ratio) -> Outcome<P
             format!("the decode told {} pictures and {} hashes", tally.count, hashes.len()),
         ));
     }
-    Ok(Pictures {
+    Ok(Some(Pictures {
         pts,
         hashes,
         keys: tally.keys,
+        scenes: tally.scenes,
         interlaced: tally.interlaced,
         first,
         differs: tally.differs,
         last_duration: tally.last_duration,
         complaints,
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -249,6 +340,21 @@ mod tests {
         assert!(read_seen(&line.replace("i:P", "i:T")).unwrap().interlaced);
         assert_eq!(read_seen("[info] n: 1"), None);
         assert_eq!(read_seen("[Parsed_showinfo_0 @ 0x7f] [info] color_range:unknown"), None);
+    }
+
+    #[test]
+    fn scene_cuts_are_read_and_numbered() {
+        let lines = [
+            "[Parsed_scdet_4 @ 0x5] [info] lavfi.scd.score: 35.1, lavfi.scd.time: 0.08",
+            "[Parsed_metadata_5 @ 0x6] [info] frame:0    pts:1024    pts_time:0.08",
+            "[Parsed_metadata_5 @ 0x6] [info] lavfi.scd.mafd=35.080",
+            "[Parsed_metadata_5 @ 0x6] [info] lavfi.scd.score=35.129",
+            "[Parsed_metadata_5 @ 0x6] [info] lavfi.scd.time=0.08",
+        ];
+        let mut tally = Tally::default();
+        lines.iter().filter_map(|line| read_cut(line)).for_each(|told| tally.add_cut(told));
+        assert_eq!(tally.scenes, [(1024, 3513)]);
+        assert_eq!(read_cut("[Parsed_showinfo_0 @ 0x7f] [info] n:   4 pts:   2048 "), None);
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use super::excerpt::Excerpt;
 use crate::worker::failure::{Outcome, on_file};
-use crate::worker::ffmpeg::Tools;
+use crate::worker::ffmpeg::{Invocation, Tools};
 use crate::worker::index::Index;
 use crate::worker::media::{Media, Stream};
 use crate::worker::parts::Manifest;
@@ -26,6 +27,8 @@ pub struct Join<'a> {
     pub container: Container,
     /// Round whose parts are joined.
     pub round: u32,
+    /// The range that is used; `None` for the whole film.
+    pub excerpt: Option<Excerpt>,
 }
 
 impl Join<'_> {
@@ -33,20 +36,19 @@ impl Join<'_> {
     pub fn run(&self, tools: &Tools, target: &Path) -> Outcome<()> {
         let list = self.work.folder.path().join("join.txt");
         write_whole(&list, self.list().as_bytes())?;
+        let chapters = self.work.folder.path().join("chapters.txt");
         let index = &self.work.index;
-        let offset = delay_micros(index, self.media);
-        let mut run = tools.ffmpeg();
-        run.args(["-itsoffset", &format!("{offset}us")]);
-        if index.rotation != 0 {
-            run.args(["-display_rotation", &index.rotation.to_string()]);
-        }
-        run.args(["-f", "concat", "-safe", "0"]).input(&list).input(self.source);
-        run.args(["-map", "0:v:0"]);
         let copied: Vec<&Stream> = copied(self.media, index.stream).collect();
-        for stream in &copied {
-            run.args(["-map", &format!("1:{}", stream.index)]);
+        let mut run = tools.ffmpeg();
+        match &self.excerpt {
+            None => self.whole(&mut run, &list, &copied),
+            Some(excerpt) => {
+                let text = format!(";FFMETADATA1\n{}", excerpt.chapters(self.media).concat());
+                write_whole(&chapters, text.as_bytes())?;
+                self.range(excerpt, &mut run, &list, &chapters, &copied);
+            }
         }
-        run.args(["-map_metadata", "1", "-map_chapters", "1", "-c", "copy", "-max_interleave_delta", "0"]);
+        run.args(["-c", "copy", "-max_interleave_delta", "0"]);
         let film = self.media.streams.iter().find(|stream| stream.index == index.stream);
         for (number, stream) in (0u32..).zip(film.into_iter().chain(copied)) {
             run.args([&format!("-disposition:{number}"), &stream.flags()]);
@@ -76,14 +78,66 @@ impl Join<'_> {
         }
         run.args(["-f", self.container.muxer()]).file(target);
         run.run("join the parts")?;
+        if self.excerpt.is_some() {
+            std::fs::remove_file(&chapters).map_err(on_file("remove", &chapters))?;
+        }
         std::fs::remove_file(&list).map_err(on_file("remove", &list))
+    }
+
+    /// Inputs and streams of a whole film: the parts are moved to where the source has its pictures.
+    fn whole(&self, run: &mut Invocation, list: &Path, copied: &[&Stream]) {
+        let offset = delay_micros(&self.work.index, self.media);
+        run.args(["-itsoffset", &format!("{offset}us")]);
+        self.parts(run, list).input(self.source).args(["-map", "0:v:0"]);
+        for stream in copied {
+            run.args(["-map", &format!("1:{}", stream.index)]);
+        }
+        run.args(["-map_metadata", "1", "-map_chapters", "1"]);
+    }
+
+    /// Inputs and streams of a range: the source is moved to where the parts are, at zero, and what lies outside is
+    /// dropped packet by packet.
+    fn range(
+        &self,
+        excerpt: &Excerpt,
+        run: &mut Invocation,
+        list: &Path,
+        chapters: &Path,
+        copied: &[&Stream],
+    ) {
+        run.args(["-copyts"]);
+        self.parts(run, list);
+        let offset = excerpt.start_micros().saturating_neg();
+        run.args(["-itsoffset", &format!("{offset}us")]).input(self.source);
+        run.args(["-f", "ffmetadata"]).input(chapters);
+        // Covers have no time, but would be moved with the others.
+        run.input(self.source);
+        run.args(["-map", "0:v:0"]);
+        for (number, stream) in (1u32..).zip(copied) {
+            let input = if stream.is_cover() { 3 } else { 1 };
+            run.args(["-map", &format!("{input}:{}", stream.index)]);
+            if let Some(filter) = excerpt.filter(stream, true) {
+                run.args([&format!("-bsf:{number}"), &filter]);
+            }
+        }
+        run.args(["-map_metadata", "1", "-map_chapters", "2"]);
+        run.args(["-t", &format!("{}us", excerpt.read_micros())]);
+    }
+
+    /// The parts as an input.
+    fn parts<'r>(&self, run: &'r mut Invocation, list: &Path) -> &'r mut Invocation {
+        let rotation = self.work.index.rotation;
+        if rotation != 0 {
+            run.args(["-display_rotation", &rotation.to_string()]);
+        }
+        run.args(["-f", "concat", "-safe", "0"]).input(list)
     }
 
     /// The list of parts with exact durations: differences of rounded absolute times, so that nothing adds up.
     fn list(&self) -> String {
         let index = &self.work.index;
         let since_start = |frame: u64| {
-            let first = index.time(0).unwrap_or(0);
+            let first = index.time(index.owned().start).unwrap_or(0);
             index.base.micros(index.time(frame).unwrap_or(first).saturating_sub(first))
         };
         let mut list = "ffconcat version 1.0\n".to_owned();
@@ -98,15 +152,19 @@ impl Join<'_> {
 
 /// The duration of the last packet, which a part's file states as well but joining forgets; the others keep theirs.
 fn last_duration(index: &Index) -> String {
-    let last = index.base.micros(index.last_duration);
+    let last = index.base.micros(index.last_owned_duration());
     format!(
         "setts=pts=PTS:dts=DTS:duration='if(eq(N,{}),round({last}/1000000/TB),DURATION)'",
-        index.frames().saturating_sub(1)
+        index.owned().frames().saturating_sub(1)
     )
 }
 
-/// First picture's time after the start of the file: what keeps sound and pictures together.
+/// First picture's time after the start of the file: what keeps sound and pictures together. None in a range, in which
+/// nothing comes before the first picture.
 pub fn delay_micros(index: &Index, media: &Media) -> i64 {
+    if index.excerpt.is_some() {
+        return 0;
+    }
     index.base.micros(index.time(0).unwrap_or(0)).saturating_sub(media.start_micros())
 }
 

@@ -1,14 +1,16 @@
 //! The result verified before it gets its name: streams, size, count, every time, the payload of all sound; and in
 //! full, every picture against its own source picture.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::excerpt::Excerpt;
 use super::join::{copied, delay_micros};
 use crate::api::worker::Code;
 use crate::worker::compare::{RAW, films, shrink};
+use crate::worker::cut;
 use crate::worker::failure::{Failure, Outcome};
-use crate::worker::ffmpeg::Tools;
-use crate::worker::index::count;
+use crate::worker::ffmpeg::{Invocation, Tools};
 use crate::worker::media::{self, Media, Stream};
 use crate::worker::parts::Manifest;
 use crate::worker::prepare::Work;
@@ -78,12 +80,10 @@ fn streams(checked: &Checked<'_>, media: &Media, film: &Stream) -> Outcome<()> {
             kinds(&expected)
         ));
     }
-    if media.chapters.len() != checked.of_source.chapters.len() {
-        return wrong(format!(
-            "{} chapters instead of {}",
-            media.chapters.len(),
-            checked.of_source.chapters.len()
-        ));
+    let chapters = Excerpt::of(&checked.work.index)
+        .map_or(checked.of_source.chapters.len(), |excerpt| excerpt.chapters(checked.of_source).len());
+    if media.chapters.len() != chapters {
+        return wrong(format!("{} chapters instead of {chapters}", media.chapters.len()));
     }
     let size = (film.width.unwrap_or(0), film.height.unwrap_or(0));
     let wanted = checked.manifests.first().map_or((0, 0), |part| (part.width, part.height));
@@ -104,23 +104,26 @@ fn times(tools: &Tools, checked: &Checked<'_>, media: &Media, film: &Stream) -> 
     let mut run = tools.ffprobe();
     run.args(["-select_streams", &film.index.to_string(), "-show_entries", "packet=pts", "-of", "csv=p=0"]);
     run.input(checked.result);
-    let mut found: Vec<i64> = Vec::with_capacity(index.pts.len());
+    let owned = index.owned();
+    let wanted = index.times_from_zero(owned.start, owned.end);
+    let mut found: Vec<i64> = Vec::with_capacity(wanted.len());
     let mut unreadable = 0u64;
     run.lines("read the times of the result", |line| {
         match line.trim_end_matches(',').parse() {
             Ok(time) => found.push(time),
             Err(_) => unreadable = unreadable.saturating_add(1),
         }
-        found.len() <= index.pts.len()
+        found.len() <= wanted.len()
     })?;
     found.sort_unstable();
-    if unreadable > 0 || count(found.len()) != index.frames() {
-        return wrong(format!("{} pictures instead of {}", found.len(), index.frames()));
+    if unreadable > 0 || found.len() != wanted.len() {
+        return wrong(format!("{} pictures instead of {}", found.len(), wanted.len()));
     }
-    let (first, first_wanted) = (found.first().copied().unwrap_or(0), index.time(0).unwrap_or(0));
-    let late = found.iter().zip(&index.pts).position(|(time, wanted)| {
-        !base.same(time.saturating_sub(first), index.base, wanted.saturating_sub(first_wanted))
-    });
+    let first = found.first().copied().unwrap_or(0);
+    let late = found
+        .iter()
+        .zip(&wanted)
+        .position(|(time, wanted)| !base.same(time.saturating_sub(first), index.base, *wanted));
     if let Some(number) = late {
         return wrong(format!("picture {number} is not at its time"));
     }
@@ -146,8 +149,13 @@ fn sound(tools: &Tools, checked: &Checked<'_>, media: &Media) -> Outcome<usize> 
     if tracks(media) == 0 {
         return Ok(0);
     }
-    let (of_source, of_result) = (payloads(tools, checked.source)?, payloads(tools, checked.result)?);
+    let excerpt = Excerpt::of(&checked.work.index);
+    let of_source = payloads(tools, checked.source, checked.of_source, excerpt.as_ref())?;
+    let of_result = payloads(tools, checked.result, media, None)?;
     if of_source == of_result {
+        if let Some(excerpt) = excerpt {
+            begins(tools, checked, media, &excerpt)?;
+        }
         return Ok(of_result.len());
     }
     let differs = of_source
@@ -163,10 +171,68 @@ fn reframed(media: &Media) -> bool {
     media.format.format_name.contains("mpegts") && media.streams.iter().any(|stream| stream.codec() == "aac")
 }
 
-/// SHA-256 of all packets of each sound track.
-fn payloads(tools: &Tools, path: &Path) -> Outcome<Vec<String>> {
+/// The sound tracks of a file as packets with the times that it states, those of a range only.
+fn packets(tools: &Tools, path: &Path, media: &Media, excerpt: Option<&Excerpt>) -> Invocation {
     let mut run = tools.ffmpeg();
-    run.input(path).args(["-map", "0:a", "-c", "copy", "-f", "streamhash", "-hash", "sha256", "pipe:1"]);
+    run.args(["-copyts"]).input(path).args(["-map", "0:a", "-c", "copy"]);
+    let Some(excerpt) = excerpt else { return run };
+    run.args(["-t", &format!("{}us", excerpt.start_micros().saturating_add(excerpt.read_micros()))]);
+    let tracks = media.streams.iter().filter(|stream| stream.codec_type == "audio");
+    for (number, track) in (0u32..).zip(tracks) {
+        if let Some(filter) = excerpt.filter(track, false) {
+            run.args([&format!("-bsf:{number}"), &filter]);
+        }
+    }
+    run
+}
+
+/// The first packet of every sound track of a range comes as long after the first picture as in the source.
+fn begins(tools: &Tools, checked: &Checked<'_>, media: &Media, excerpt: &Excerpt) -> Outcome<()> {
+    let of_source = starts(tools, checked.source, checked.of_source, Some(excerpt))?;
+    let of_result = starts(tools, checked.result, media, None)?;
+    let start = excerpt.start_micros().saturating_sub(media.start_micros());
+    for (track, begin) in &of_result {
+        let wanted = of_source.get(track).map(|begin| begin.saturating_sub(start));
+        if wanted.is_none_or(|wanted| wanted.abs_diff(*begin) > DELAY) {
+            return wrong(format!("sound track {track} begins at {begin} us instead of {wanted:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// When the first packet of each sound track comes, microseconds, by the track's number.
+fn starts(
+    tools: &Tools,
+    path: &Path,
+    media: &Media,
+    excerpt: Option<&Excerpt>,
+) -> Outcome<BTreeMap<u32, i64>> {
+    let mut run = packets(tools, path, media, excerpt);
+    run.args(["-frames:a", "1", "-f", "framehash", "-hash", "crc32", "pipe:1"]);
+    let (mut bases, mut starts) = (BTreeMap::<u32, Ratio>::new(), BTreeMap::new());
+    run.lines("read when the sound begins", |line| {
+        if let Some((track, base)) = line.strip_prefix("#tb ").and_then(|told| told.split_once(": ")) {
+            let base = base.trim().parse::<Ratio>().ok();
+            bases.extend(track.parse::<u32>().ok().zip(base));
+        } else if !line.starts_with('#') {
+            let mut fields = line.split(',').map(str::trim);
+            let track: Option<u32> = fields.next().and_then(|track| track.parse().ok());
+            let time: Option<i64> = fields.nth(1).and_then(|time| time.parse().ok());
+            if let Some((track, (base, time))) =
+                track.and_then(|track| Some((track, (bases.get(&track)?, time?))))
+            {
+                starts.entry(track).or_insert(base.micros(time));
+            }
+        }
+        true
+    })?;
+    Ok(starts)
+}
+
+/// SHA-256 of all packets of each sound track.
+fn payloads(tools: &Tools, path: &Path, media: &Media, excerpt: Option<&Excerpt>) -> Outcome<Vec<String>> {
+    let mut run = packets(tools, path, media, excerpt);
+    run.args(["-f", "streamhash", "-hash", "sha256", "pipe:1"]);
     let mut hashes = Vec::new();
     run.lines("hash the sound", |line| {
         hashes.extend(line.split_once('=').map(|(_, hash)| hash.to_owned()));
@@ -178,11 +244,39 @@ fn payloads(tools: &Tools, path: &Path) -> Outcome<Vec<String>> {
 /// Every picture of the result against its own source picture.
 fn pictures(tools: &Tools, checked: &Checked<'_>) -> Outcome<()> {
     let index = &checked.work.index;
+    let owned = index.owned();
+    let last = owned.end.saturating_sub(1);
+    if index.excerpt.is_none() {
+        return pictures_from(tools, checked, None, "");
+    }
+    // As a cut does: decoding may begin later than is right for it; then it begins earlier.
+    let select = format!(
+        "select='between(pts,{},{})',",
+        index.time(owned.start).unwrap_or(0),
+        index.time(last).unwrap_or(0)
+    );
+    let mut outcome = Ok(());
+    for start in cut::starts(index, owned.start) {
+        outcome = pictures_from(tools, checked, start.as_deref(), &select);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+/// As [`pictures`], from that second of the source on and only what `select` lets through.
+fn pictures_from(tools: &Tools, checked: &Checked<'_>, start: Option<&str>, select: &str) -> Outcome<()> {
+    let index = &checked.work.index;
     let mut expected = tools.ffmpeg_saying("fatal");
-    expected.args(["-copyts", "-noautorotate"]).input(checked.source);
-    expected
-        .args(["-map", &format!("0:{}", index.stream), "-vf", &shrink(&index.colour.read_by_scale())])
-        .args(RAW);
+    expected.args(["-copyts", "-noautorotate"]);
+    if let Some(start) = start {
+        expected.args(["-seek_timestamp", "1", "-ss", start]);
+    }
+    expected.input(checked.source);
+    let filter = format!("{select}{}", shrink(&index.colour.read_by_scale()));
+    expected.args(["-map", &format!("0:{}", index.stream), "-vf", &filter]);
+    expected.args(["-frames:v", &index.owned().frames().to_string()]).args(RAW);
     let mut made = tools.ffmpeg();
     made.args(["-noautorotate"]).input(checked.result);
     let height = checked.manifests.first().map_or(0, |part| part.height);

@@ -1,6 +1,7 @@
 //! How long a segment is: short enough to keep all GPUs busy and a lost attempt cheap, long enough that loading the
 //! model does not dominate, and never longer than a pod's memory holds.
 
+use super::borders::{SceneCut, even, fixed, snapped};
 use super::reads::read;
 use super::{Plan, Span};
 use crate::api::profile::{FrameRule, HostMemory};
@@ -23,8 +24,12 @@ const MAX_READ: u64 = 100_000;
 pub struct Wishes<'a> {
     /// Digest of the index.
     pub index: &'a str,
-    /// Pictures in the film.
-    pub frames: u64,
+    /// Pictures that may be read.
+    pub film: u64,
+    /// Those of them that are owned.
+    pub owned: Span,
+    /// Where scenes begin.
+    pub cuts: &'a [SceneCut],
     /// Rate for the encoder.
     pub rate: Ratio,
     /// Width of the source, pixels.
@@ -104,43 +109,47 @@ pub enum PlanError {
 
 /// Plans a film.
 pub fn plan(wishes: &Wishes<'_>) -> Result<Plan, PlanError> {
-    if wishes.frames == 0 {
+    let owned = wishes.owned;
+    let frames = owned.frames();
+    if frames == 0 {
         return Err(PlanError::Empty);
     }
     let context = u64::from(wishes.engine.context_before).saturating_add(wishes.engine.context_after.into());
     let shortest = rule_up(wishes.engine.frames, context.saturating_add(1)).ok_or(PlanError::NoRule)?;
     let memory = Memory::of(wishes);
     let longest = rule_down(wishes.engine.frames, memory.most_frames());
-    let whole = rule_up(wishes.engine.frames, wishes.frames).ok_or(PlanError::NoRule)?;
+    let whole = read(owned, wishes.film, wishes.engine).ok_or(PlanError::NoRule)?.frames();
     // A film that fits whole needs no context of its own.
     let fits_whole = longest.is_some_and(|longest| whole <= longest);
     let most = match longest {
         Some(longest) if longest >= shortest => longest.saturating_sub(context),
-        _ if fits_whole => wishes.frames,
+        _ if fits_whole => frames,
         _ => {
-            let frames = shortest.min(whole);
+            let fewest = shortest.min(whole);
             return Err(PlanError::DoesNotFit {
                 width: wishes.width,
                 height: wishes.height,
                 scale: wishes.scale,
-                frames,
-                need: memory.need(frames),
+                frames: fewest,
+                need: memory.need(fewest),
                 budget: wishes.host_budget_bytes,
             });
         }
     };
-    let most = if fits_whole { most.max(wishes.frames) } else { most };
+    let most = if fits_whole { most.max(frames) } else { most };
     let segments = match wishes.segment_frames {
-        Some(asked) if u64::from(asked).min(wishes.frames) > most => {
+        Some(asked) if u64::from(asked).min(frames) > most => {
             return Err(PlanError::SegmentTooLong { asked, most, budget: wishes.host_budget_bytes });
         }
-        Some(asked) => fixed(wishes.frames, u64::from(asked).max(1)),
-        None => even(wishes.frames, segment_count(wishes, context, most)),
+        Some(asked) if frames.div_ceil(u64::from(asked).max(1)) <= MAX_SEGMENTS => {
+            fixed(owned, u64::from(asked).max(1))
+        }
+        None if segment_count(wishes, context, most) <= MAX_SEGMENTS => {
+            snapped(even(owned, segment_count(wishes, context, most)), wishes.cuts, most)
+        }
+        _ => return Err(PlanError::TooMany { frames, most }),
     };
-    if segments.is_empty() || crate::worker::index::count(segments.len()) > MAX_SEGMENTS {
-        return Err(PlanError::TooMany { frames: wishes.frames, most });
-    }
-    let reads = segments.iter().map(|owned| Some(read(*owned, wishes.frames, wishes.engine)?.frames()));
+    let reads = segments.iter().map(|owned| Some(read(*owned, wishes.film, wishes.engine)?.frames()));
     let longest_read = reads.collect::<Option<Vec<_>>>().and_then(|reads| reads.into_iter().max());
     Ok(Plan {
         v: 1,
@@ -160,34 +169,15 @@ fn segment_count(wishes: &Wishes<'_>, context: u64, most: u64) -> u64 {
     let gpus = u64::from(wishes.gpus.max(1));
     let megapixels = picture.output_pixels() as f64 / 1e6;
     let frame_seconds = (megapixels * f64::from(wishes.megapixel_frame_millis) / 1e3).max(1e-6);
-    let share = wishes.frames as f64 / gpus as f64;
+    let frames = wishes.owned.frames();
+    let share = frames as f64 / gpus as f64;
     let best =
         (share * (f64::from(wishes.start_seconds) / frame_seconds + context as f64) / TAIL).sqrt().max(1.0);
     let waves = (share / best).round().max(1.0) as u64;
-    let waves_for_memory = wishes.frames.div_ceil(most.saturating_mul(gpus).max(1));
+    let waves_for_memory = frames.div_ceil(most.saturating_mul(gpus).max(1));
     let wanted = waves.max(waves_for_memory).saturating_mul(gpus);
-    let least = wishes.frames.div_ceil(most.max(1));
-    wanted.min(wishes.frames / SHORTEST).min(MAX_SEGMENTS).max(least).max(1)
-}
-
-fn even(frames: u64, count: u64) -> Vec<Span> {
-    if count > MAX_SEGMENTS {
-        return Vec::new();
-    }
-    let border = |number: u64| {
-        let border = u128::from(frames).saturating_mul(number.into()).checked_div(count.into()).unwrap_or(0);
-        u64::try_from(border).unwrap_or(frames)
-    };
-    (0..count).map(|number| Span { start: border(number), end: border(number.saturating_add(1)) }).collect()
-}
-
-fn fixed(frames: u64, length: u64) -> Vec<Span> {
-    let count = frames.div_ceil(length);
-    if count > MAX_SEGMENTS {
-        return Vec::new();
-    }
-    let border = |number: u64| length.saturating_mul(number).min(frames);
-    (0..count).map(|number| Span { start: border(number), end: border(number.saturating_add(1)) }).collect()
+    let least = frames.div_ceil(most.max(1));
+    wanted.min(frames / SHORTEST).min(MAX_SEGMENTS).max(least).max(1)
 }
 
 fn rule_up(rule: FrameRule, frames: u64) -> Option<u64> {
@@ -268,7 +258,9 @@ mod tests {
     fn wishes(engine: &EngineInput) -> Wishes<'_> {
         Wishes {
             index: "x",
-            frames: 36_000,
+            film: 36_000,
+            owned: Span { start: 0, end: 36_000 },
+            cuts: &[],
             rate: Ratio { num: 25, den: 1 },
             width: 960,
             height: 540,
@@ -281,6 +273,10 @@ mod tests {
             start_seconds: 30,
             megapixel_frame_millis: 119,
         }
+    }
+
+    fn whole(frames: u64, others: Wishes<'_>) -> Wishes<'_> {
+        Wishes { film: frames, owned: Span { start: 0, end: frames }, ..others }
     }
 
     #[test]
@@ -307,54 +303,71 @@ mod tests {
     #[test]
     fn a_tenants_length_is_kept_or_refused() {
         let engine = flashvsr();
-        let fixed = plan(&Wishes { segment_frames: Some(500), frames: 1100, ..wishes(&engine) }).unwrap();
+        let fixed = plan(&Wishes { segment_frames: Some(500), ..whole(1100, wishes(&engine)) }).unwrap();
         let lengths: Vec<u64> = fixed.segments.iter().map(|span| span.frames()).collect();
         assert_eq!(lengths, [500, 500, 100]);
         let short_of_memory =
             Wishes { segment_frames: Some(500), host_budget_bytes: 12 * GIB, ..wishes(&engine) };
         assert!(matches!(plan(&short_of_memory), Err(PlanError::SegmentTooLong { asked: 500, .. })));
         assert!(matches!(
-            plan(&Wishes { segment_frames: Some(16), frames: 200_000, ..wishes(&engine) }),
+            plan(&Wishes { segment_frames: Some(16), ..whole(200_000, wishes(&engine)) }),
             Err(PlanError::TooMany { .. })
         ));
+    }
+
+    #[test]
+    fn a_range_reads_around_itself() {
+        let engine = flashvsr();
+        let owned = Span { start: 100, end: 160 };
+        let plan = plan(&Wishes { film: 1000, owned, ..wishes(&engine) }).unwrap();
+        assert_eq!(plan.segments.iter().map(|span| span.start).min(), Some(100));
+        assert_eq!(plan.segments.iter().map(|span| span.end).max(), Some(160));
+        let one = Wishes { film: 1000, owned, segment_frames: Some(60), ..wishes(&engine) };
+        // 24 before, 4 after, 5 above a multiple of 8.
+        assert_eq!(super::plan(&one).unwrap().longest_read, 93);
     }
 
     #[test]
     fn short_films_are_one_segment() {
         let engine = flashvsr();
         for (frames, longest) in [(1, 21), (20, 21), (22, 29), (31, 37)] {
-            let plan = plan(&Wishes { frames, ..wishes(&engine) }).unwrap();
+            let plan = plan(&whole(frames, wishes(&engine))).unwrap();
             assert_eq!((plan.segments.len(), plan.longest_read), (1, longest), "{frames}");
         }
-        assert_eq!(plan(&Wishes { frames: 0, ..wishes(&engine) }), Err(PlanError::Empty));
+        assert_eq!(plan(&whole(0, wishes(&engine))), Err(PlanError::Empty));
     }
 
     proptest! {
         #[test]
         fn plans_cover_the_film_and_keep_the_cap(
-            frames in 1u64..400_000, width in 16u32..4000, height in 16u32..2200, scale in 2u32..5,
+            film in 1u64..400_000, start in 0u64..400_000, length in 1u64..400_000, width in 16u32..4000, height in 16u32..2200, scale in 2u32..5,
             multiple in 1i32..17, remainder in 0i32..16, minimum in 1i32..40,
             context_before in 0u32..40, context_after in 0u32..12,
             budget in 1u64..200, gpus in 0u32..64, start_seconds in 0u32..200, millis in 0u32..5000,
             segment_frames in proptest::option::of(16u32..2000),
+            cuts in proptest::collection::vec((0u64..400_000, 0u16..10_001), 0..100),
         ) {
+            let start = start % film;
+            let whole = Span { start, end: film.min(start + length) };
+            let cuts: Vec<SceneCut> =
+                cuts.into_iter().map(|(frame, strength)| SceneCut { frame, strength }).collect();
             let remainder = remainder % multiple;
             let rule = FrameRule { multiple, remainder, minimum };
             let engine = EngineInput { kind: InputKind::Video, pad: 4, frames: rule, context_before, context_after };
             let wishes = Wishes {
-                frames, width, height, scale, gpus, start_seconds, segment_frames,
+                film, owned: whole, cuts: &cuts, width, height, scale, gpus, start_seconds, segment_frames,
                 megapixel_frame_millis: millis, host_budget_bytes: budget * GIB, ..wishes(&engine)
             };
             let Ok(plan) = plan(&wishes) else { return Ok(()) };
-            let mut next = 0;
+            let mut next = whole.start;
             for owned in &plan.segments {
                 prop_assert_eq!(owned.start, next);
                 prop_assert!(owned.end > owned.start);
                 next = owned.end;
-                let read = read(*owned, frames, &engine).unwrap();
+                let read = read(*owned, film, &engine).unwrap();
                 prop_assert!(read.frames() <= u64::from(plan.longest_read));
             }
-            prop_assert_eq!(next, frames);
+            prop_assert_eq!(next, whole.end);
             prop_assert!(Memory::of(&wishes).need(plan.longest_read.into()) <= wishes.host_budget_bytes);
         }
     }

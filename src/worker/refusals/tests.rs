@@ -93,6 +93,7 @@ fn pictures(pts: &[Option<i64>]) -> Pictures {
         pts: pts.to_vec(),
         hashes: vec![String::new(); pts.len()],
         keys: vec![0],
+        scenes: Vec::new(),
         interlaced: 0,
         first: Seen { key: true, interlaced: false, size: (64, 36), format: "gray".to_owned(), duration: 40 },
         differs: None,
@@ -105,7 +106,7 @@ fn pictures(pts: &[Option<i64>]) -> Pictures {
 fn pictures_are_refused_with_their_word() {
     let base: Ratio = "1/1000".parse().unwrap();
     let word = |pictures: &Pictures, source: &Source, header: Option<i64>| {
-        check_pictures(pictures, source, base, header)
+        check_pictures(pictures, source, base, None, header)
             .unwrap_err()
             .to_string()
             .split(':')
@@ -124,7 +125,9 @@ fn pictures_are_refused_with_their_word() {
     let strict = Source { strict: true, ..source() };
     let short = pictures(&[Some(0), Some(40)]);
     assert_eq!(word(&short, &strict, Some(5_000_000)), "Truncated");
-    let (times, warnings) = check_pictures(&short, &source(), base, Some(5_000_000)).unwrap();
+    let (times, warnings) = check_pictures(&short, &source(), base, None, Some(5_000_000)).unwrap();
     assert_eq!((times, warnings.len()), (vec![0, 40], 1));
-    assert_eq!(check_pictures(&short, &source(), base, Some(80_000)).unwrap().1.len(), 0);
+    assert_eq!(check_pictures(&short, &source(), base, None, Some(80_000)).unwrap().1.len(), 0);
+    // The last second of a film of five.
+    assert_eq!(check_pictures(&short, &source(), base, Some(-4_920), Some(5_000_000)).unwrap().1.len(), 0);
 }

@@ -9,7 +9,7 @@ use crate::api::conditions::FailureReason;
 use crate::api::profile::{BadOutputAnswer, UpscaleProfileSpec};
 use crate::api::video_upscale::DegradationPolicy;
 use crate::controllers::video_upscale::verdict::{Decided, Stage, Verdict};
-use crate::profile::{Picture, Piece, Rendered, longest_piece, need_bytes, render};
+use crate::profile::{Lengths, Picture, Piece, Rendered, longest_piece, need_bytes, render};
 
 /// What the answer depends on besides verdict and history.
 #[derive(Clone, Debug)]
@@ -18,8 +18,8 @@ pub struct Situation<'a> {
     pub spec: &'a UpscaleProfileSpec,
     /// The film's picture.
     pub picture: Picture,
-    /// Most frames that a segment reads.
-    pub longest_read: u32,
+    /// How long the segments are.
+    pub lengths: Lengths,
     /// Steps that the job may use.
     pub steps: RangeInclusive<u32>,
     /// Step at which the attempt ran: the history's, or a lower one if patience had run out.
@@ -251,14 +251,14 @@ fn host_memory(stage: Option<Stage>, history: &History, situation: &Situation<'_
 fn more_pieces(history: &History, situation: &Situation<'_>) -> Option<u32> {
     let pieces = history.pieces.max(1).checked_mul(2).filter(|pieces| *pieces <= 4)?;
     let reads =
-        |pieces| longest_piece(situation.spec, situation.longest_read, pieces, history.flags.least_context);
+        |pieces| longest_piece(situation.spec, situation.lengths, pieces, history.flags.least_context);
     (reads(pieces)? < reads(history.pieces.max(1))?).then_some(pieces)
 }
 
 /// The first later step whose command line differs, whose need is smaller than that of the step that failed, and that
 /// fits the largest matching GPU.
 fn next_step(situation: &Situation<'_>, failed: u32) -> Option<u32> {
-    let need = |step| need_bytes(situation.spec, step, &situation.picture, situation.longest_read);
+    let need = |step| need_bytes(situation.spec, step, &situation.picture, situation.lengths.read);
     let (failed_line, failed_need) = (command_line(situation, failed), need(failed));
     let later = situation.steps.clone().skip_while(|step| *step <= failed);
     let mut fitting = later.filter(|step| {
@@ -273,6 +273,6 @@ fn next_step(situation: &Situation<'_>, failed: u32) -> Option<u32> {
 }
 
 fn command_line(situation: &Situation<'_>, step: u32) -> Option<Rendered> {
-    let piece = Piece { number: 0, frames: situation.longest_read, fragmentation_env: false };
+    let piece = Piece { number: 0, frames: situation.lengths.read, fragmentation_env: false };
     render(situation.spec, step, &situation.picture, piece)
 }

@@ -10,8 +10,8 @@ use crate::api::profile::{BadOutputAnswer, UpscaleProfileSpec};
 use crate::api::quantity::GIB;
 use crate::api::video_upscale::DegradationPolicy;
 use crate::controllers::video_upscale::verdict::{Decided, Stage, Verdict};
-use crate::profile::Picture;
 use crate::profile::testdata::{flashvsr, realesrgan};
+use crate::profile::{Lengths, Picture};
 
 fn decided(verdict: Verdict, stage: Option<Stage>) -> Decided {
     Decided {
@@ -32,7 +32,7 @@ fn situation(spec: &UpscaleProfileSpec) -> Situation<'_> {
     Situation {
         spec,
         picture: Picture::of(spec, 1920, 1080, 2),
-        longest_read: 101,
+        lengths: Lengths { read: 101, owned: 73 },
         steps: 2..=u32::try_from(spec.ladder.len() - 1).unwrap(),
         ran_at: 2,
         policy: DegradationPolicy::Automatic,

@@ -9,7 +9,7 @@ use crate::api::profile::{Learned, UpscaleProfileSpec, UpscaleProfileStatus};
 use crate::api::worker::JobRef;
 use crate::controllers::video_upscale::job::Job;
 use crate::controllers::video_upscale::pods::JobFacts;
-use crate::profile::{self, Picture};
+use crate::profile::{self, Lengths, Picture};
 
 /// The film, probed.
 #[derive(Clone, Debug)]
@@ -18,8 +18,8 @@ pub struct Film<'a> {
     pub spec: &'a UpscaleProfileSpec,
     /// Its picture.
     pub picture: Picture,
-    /// Most frames that a segment reads.
-    pub longest_read: u32,
+    /// How long its segments are.
+    pub lengths: Lengths,
     /// Number of segments.
     pub total: u32,
     /// Steps that the job may use.
@@ -68,12 +68,15 @@ impl<'a> Film<'a> {
         let picture = Picture::of(spec, number(video.width), number(video.height), number(video.scale));
         let refuse = |message| NoFilm::Refused(FailureReason::StepsOutOfRange, message);
         let steps = steps(job, spec).map_err(refuse)?;
-        let longest_read = number(video.longest_read);
+        let read = number(video.longest_read);
+        // Jobs that were probed before this was told: no segment owns more than it reads.
+        let owned = Some(number(video.longest_owned)).filter(|owned| *owned > 0).unwrap_or(read);
+        let lengths = Lengths { read, owned };
         let class = picture.class();
         let estimates: Vec<(u32, u64)> = profile::steps_offered(spec, &picture)
             .into_iter()
             .filter(|step| steps.contains(step))
-            .filter_map(|step| Some((step, profile::need_bytes(spec, step, &picture, longest_read)?)))
+            .filter_map(|step| Some((step, profile::need_bytes(spec, step, &picture, lengths.read)?)))
             .collect();
         if estimates.is_empty() {
             return Err(refuse(format!(
@@ -90,7 +93,7 @@ impl<'a> Film<'a> {
         incompatible.extend(observed.memory.models.iter().cloned());
         let facts = learned.learned.iter().filter(|fact| fact.picture_class == class).cloned().collect();
         let total = number(counts.total);
-        Ok(Self { spec, picture, longest_read, total, steps, estimates, facts, incompatible })
+        Ok(Self { spec, picture, lengths, total, steps, estimates, facts, incompatible })
     }
 
     /// The best step that is offered and allowed.

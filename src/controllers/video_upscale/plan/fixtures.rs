@@ -74,6 +74,7 @@ pub fn probed(spec: Value) -> Observed {
         segments: 8,
         frames: 480,
         longest_read: 93,
+        longest_owned: 60,
         width: 640,
         height: 360,
         scale: 2,

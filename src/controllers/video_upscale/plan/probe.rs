@@ -38,7 +38,7 @@ pub fn plan(draft: &mut Draft<'_>, job: &Job, spec: &UpscaleProfileSpec) {
             draft.look_again_at(until);
         }
         Step::Failed(reason, message) => draft.fail(reason, message),
-        Step::Done(end) => accept(draft, &end),
+        Step::Done(end) => accept(draft, job, &end),
     }
     draft.look_again(HEARTBEAT);
 }
@@ -128,7 +128,7 @@ fn create(draft: &mut Draft<'_>, job: &Job, spec: &UpscaleProfileSpec, number: u
 }
 
 /// The probe's answer becomes status; whoever reads it later finds the same plan in the work folder.
-fn accept(draft: &mut Draft<'_>, end: &End) {
+fn accept(draft: &mut Draft<'_>, job: &Job, end: &End) {
     let Some(figures) = &end.probe else {
         draft.fail(FailureReason::EngineError, "The probe ended well and left no figures".to_owned());
         return;
@@ -138,8 +138,12 @@ fn accept(draft: &mut Draft<'_>, end: &End) {
     let video = draft.status.video.clone().unwrap_or_default();
     let per_segment = figures.frames.div_ceil(u64::from(figures.segments.max(1)));
     let message = format!(
-        "{}x{}, {} frames, {} segments of about {per_segment} frames",
-        video.width, video.height, figures.frames, figures.segments
+        "{}x{}, {} frames{}, {} segments of about {per_segment} frames",
+        video.width,
+        video.height,
+        figures.frames,
+        range(job),
+        figures.segments
     );
     draft.tell(false, "Accepted", message.clone());
     draft.state(State::Accepted, message);
@@ -153,6 +157,18 @@ fn accept(draft: &mut Draft<'_>, end: &End) {
     draft.look_again(Duration::from_millis(100));
 }
 
+/// ` from 12.5s on`, if the job is for part of the film.
+fn range(job: &Job) -> String {
+    let seconds = |micros: u64| micros as f64 / 1e6;
+    match (job.start_us.unwrap_or(0), job.length_us) {
+        (0, None) => String::new(),
+        (start, None) => format!(" from {}s on", seconds(start)),
+        (start, Some(length)) => {
+            format!(" from {}s to {}s", seconds(start), seconds(start.saturating_add(length)))
+        }
+    }
+}
+
 fn record(draft: &mut Draft<'_>, figures: &ProbeFigures) {
     let small = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
     let total = small(figures.segments);
@@ -162,6 +178,7 @@ fn record(draft: &mut Draft<'_>, figures: &ProbeFigures) {
         height: small(figures.height),
         scale: small(figures.scale),
         longest_read: small(figures.longest_read),
+        longest_owned: small(figures.longest_owned),
         frame_rate: figures.frame_rate.chars().take(32).collect(),
         codec: figures.codec.chars().take(32).collect(),
         duration: status::duration(Duration::from_millis(figures.duration_ms)),

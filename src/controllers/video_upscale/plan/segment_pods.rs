@@ -56,7 +56,7 @@ pub fn build(
         grant,
         spec: film.spec,
         picture: &film.picture,
-        longest_read: film.longest_read,
+        lengths: film.lengths,
         flags: history.flags,
         measured: Measured::default(),
         prepare: &prepare,

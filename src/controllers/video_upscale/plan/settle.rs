@@ -258,7 +258,7 @@ fn situation<'f>(draft: &Draft<'_>, job: &Job, film: &'f Film<'_>, ran_at: u32) 
     Situation {
         spec: film.spec,
         picture: film.picture,
-        longest_read: film.longest_read,
+        lengths: film.lengths,
         steps: film.steps.clone(),
         ran_at,
         policy: job.policy,

@@ -136,7 +136,7 @@ fn requests(draft: &Draft<'_>, film: &Film<'_>) -> PodRequests {
     shapes.dedup();
     let all = film.estimates.iter().flat_map(|(step, _)| {
         shapes.iter().filter_map(|(pieces, flags)| {
-            segment_requests(film.spec, *step, &film.picture, film.longest_read, *pieces, *flags)
+            segment_requests(film.spec, *step, &film.picture, film.lengths, *pieces, *flags)
         })
     });
     all.fold(PodRequests::default(), |most, one| PodRequests {

@@ -19,7 +19,7 @@ use crate::controllers::video_upscale::ladder::Flags;
 use crate::fleet::claim::{AttemptId, Grant};
 use crate::fleet::demand::PodRequests;
 use crate::profile::{
-    HostFlags, Measured, Picture, Piece, deadline_seconds, host_limit_bytes, longest_piece, render,
+    HostFlags, Lengths, Measured, Picture, Piece, deadline_seconds, host_limit_bytes, longest_piece, render,
     scratch_bytes,
 };
 
@@ -38,8 +38,8 @@ pub struct SegmentPod<'a> {
     pub spec: &'a UpscaleProfileSpec,
     /// The film's picture.
     pub picture: &'a Picture,
-    /// Most frames that a segment reads, whole.
-    pub longest_read: u32,
+    /// How long the segments are.
+    pub lengths: Lengths,
     /// Flags of the attempt.
     pub flags: Flags,
     /// Times as measured so far.
@@ -53,8 +53,8 @@ pub struct SegmentPod<'a> {
 /// Builds the pod. `None` if the step is not offered for the picture, or a figure overflows.
 pub fn segment_pod(of: &SegmentPod<'_>) -> Option<Pod> {
     let pieces = of.prepare.pieces.max(1);
-    let piece_frames = longest_piece(of.spec, of.longest_read, pieces, of.flags.least_context)?;
-    let sizes = Sizes::of(of.spec, of.grant.step, of.picture, of.longest_read, pieces, of.flags)?;
+    let piece_frames = longest_piece(of.spec, of.lengths, pieces, of.flags.least_context)?;
+    let sizes = Sizes::of(of.spec, of.grant.step, of.picture, of.lengths, pieces, of.flags)?;
     let mut prepare =
         worker(of.release, "prepare", of.prepare, worker_mounts(of.job), sizes.resources(sizes.prepare))?;
     prepare.env.get_or_insert_default().extend(gpu_variables(of, "utility"));
@@ -103,11 +103,11 @@ pub fn segment_requests(
     spec: &UpscaleProfileSpec,
     step: u32,
     picture: &Picture,
-    longest_read: u32,
+    lengths: Lengths,
     pieces: u32,
     flags: Flags,
 ) -> Option<PodRequests> {
-    let sizes = Sizes::of(spec, step, picture, longest_read, pieces, flags)?;
+    let sizes = Sizes::of(spec, step, picture, lengths, pieces, flags)?;
     Some(PodRequests {
         cpu_millis: CPU_MILLIS,
         memory_bytes: sizes.prepare.max(sizes.engine).max(sizes.finish),
@@ -129,16 +129,16 @@ impl Sizes {
         spec: &UpscaleProfileSpec,
         step: u32,
         picture: &Picture,
-        longest_read: u32,
+        lengths: Lengths,
         pieces: u32,
         flags: Flags,
     ) -> Option<Self> {
         let host = HostFlags { more_memory: flags.more_memory };
-        let frames = longest_piece(spec, longest_read, pieces, flags.least_context)?;
+        let frames = longest_piece(spec, lengths, pieces, flags.least_context)?;
         let all_frames = frames.checked_mul(pieces.max(1))?;
         Some(Self {
             prepare: worker_bytes(256 * MIB, 70, picture, host)?,
-            engine: host_limit_bytes(spec, step, picture, longest_read, host)?,
+            engine: host_limit_bytes(spec, step, picture, lengths.read, host)?,
             finish: worker_bytes(512 * MIB, 220, picture, host)?,
             scratch: scratch_bytes(spec, picture, all_frames)?,
         })

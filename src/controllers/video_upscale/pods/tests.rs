@@ -13,7 +13,9 @@ use crate::api::worker::{
 use crate::controllers::video_upscale::ladder::Flags;
 use crate::fleet::claim::{AttemptId, Grant, JobKey, SeenBefore};
 use crate::profile::testdata::{flashvsr, realesrgan};
-use crate::profile::{Measured, Picture, engine_input, engine_output};
+use crate::profile::{Lengths, Measured, Picture, engine_input, engine_output};
+
+const LENGTHS: Lengths = Lengths { read: 101, owned: 73 };
 
 fn key() -> JobKey {
     JobKey {
@@ -100,6 +102,8 @@ fn segment(
         output: engine_output(spec),
         encode: Encode { codec: None, quality: 16, preset: EncodePreset::Medium },
     };
+    let engine = engine_input(spec, false);
+    let context = engine.context_before.saturating_add(engine.context_after);
     segment_pod(&SegmentPod {
         release,
         job,
@@ -107,7 +111,7 @@ fn segment(
         grant: &grant(step),
         spec,
         picture: &Picture::of(spec, 640, 360, 2),
-        longest_read: 101,
+        lengths: Lengths { owned: LENGTHS.read.saturating_sub(context), ..LENGTHS },
         flags,
         measured: Measured::default(),
         prepare: &prepare,
@@ -258,7 +262,7 @@ fn where_the_platform_chooses_users_none_are_named() {
 fn requests_are_what_the_scheduler_reckons() {
     let spec = flashvsr();
     let picture = Picture::of(&spec, 640, 360, 2);
-    let requests = segment_requests(&spec, 3, &picture, 101, 1, Flags::default()).unwrap();
+    let requests = segment_requests(&spec, 3, &picture, LENGTHS, 1, Flags::default()).unwrap();
     let pod = segment(&spec, &release(), &job("films", "results"), 1, Flags::default(), 3);
     let of = |name: &str| {
         let request = |container: &&Container| {
@@ -274,5 +278,8 @@ fn requests_are_what_the_scheduler_reckons() {
 #[test]
 fn a_step_that_the_picture_cannot_have_has_no_pod() {
     let spec = flashvsr();
-    assert_eq!(segment_requests(&spec, 99, &Picture::of(&spec, 640, 360, 2), 101, 1, Flags::default()), None);
+    assert_eq!(
+        segment_requests(&spec, 99, &Picture::of(&spec, 640, 360, 2), LENGTHS, 1, Flags::default()),
+        None
+    );
 }
