@@ -46,6 +46,11 @@ pub const DEFAULT_PROFILE: &str = "upscale.video/default-profile";
 /// Namespace label: release that works there.
 pub const RELEASE: &str = "upscale.video/release";
 
+/// Namespace and name of the Lease that names the release which works in namespaces without the label [`RELEASE`].
+pub const CLUSTER_LEASE_NAMESPACE: &str = "kube-system";
+/// See [`CLUSTER_LEASE_NAMESPACE`].
+pub const CLUSTER_LEASE: &str = "upscale-cluster";
+
 /// Lease annotation: random identity of the controller process that wrote the claim.
 pub const ACTOR: &str = "upscale.video/actor";
 /// Lease annotation: namespace of the job.

@@ -61,13 +61,11 @@ async fn loops(
     let cluster = cluster(&clients.request).await;
     apply_profiles(config, &clients.request).await;
     let namespaces = config.namespaces();
-    // Claims wake jobs by the watch on their Leases; for the rest every unfinished job has a timer.
-    let (fleet, wakes) = FleetHandle::new(FleetConfig {
+    let fleet = FleetHandle::new(FleetConfig {
         namespace: config.namespace.clone(),
         actor: format!("{:08x}", rand::random::<u32>()),
         watch_namespaces: namespaces.clone(),
     });
-    drop(wakes);
     let scopes: Vec<Option<&str>> = if namespaces.is_empty() {
         vec![None]
     } else {
@@ -75,7 +73,7 @@ async fn loops(
     };
     let (controllers, stores): (Vec<_>, Vec<_>) = scopes
         .into_iter()
-        .map(|scope| video_upscale::controller(&clients.watch, scope, &config.namespace))
+        .map(|scope| video_upscale::controller(&clients.watch, scope, fleet.wakes(scope)))
         .unzip();
     let (profile_controller, profile_store) = profiles::controller(&clients.watch);
     let reporter =
@@ -87,6 +85,7 @@ async fn loops(
         telemetry: telemetry.clone(),
         release: config.release(),
         cluster,
+        clusterwide: namespaces.is_empty(),
         jobs: stores,
         profiles: profile_store.clone(),
     }));

@@ -16,6 +16,7 @@ use kube::{Api, Client};
 
 use super::claim::{AttemptId, Claim, Grant, Mark, lease_name};
 use super::handle::{FleetHandle, GpuView};
+use super::place::Placement;
 use crate::api::keys;
 
 /// Longest time that one request may take.
@@ -106,15 +107,29 @@ impl Claims {
         self.write(Claim { quarantined: None, ..vacated(claim, pod_uid) }).await
     }
 
-    /// Gives the GPU straight to the next attempt. `pod_uid`: the pod that held it.
-    pub async fn hand_over(
-        &self,
-        claim: &Claim,
-        pod_uid: &str,
-        next: AttemptId,
-        grant: Grant,
-    ) -> Result<Outcome, Error> {
-        self.write(Claim { holder: Some(next), grant: Some(grant), ..vacated(claim, Some(pod_uid)) }).await
+    /// Gives the GPU back, straight to the attempt whose turn it is if there is one: one update instead of two.
+    /// `pod_uid`: the pod that held it, whose engine has ended.
+    pub async fn pass_on(&self, claim: &Claim, pod_uid: Option<&str>) -> Result<Outcome, Error> {
+        let next = self.fleet.next_for(claim, pod_uid);
+        let written = match next.clone() {
+            Some(Placement { attempt, grant }) => {
+                let vacated = Claim { quarantined: None, ..vacated(claim, pod_uid) };
+                self.write(Claim { holder: Some(attempt), grant: Some(grant), ..vacated }).await
+            }
+            None => self.release(claim, pod_uid).await,
+        };
+        // Without an answer it may have happened: the attempt counts as served until its job asks again.
+        self.fleet.given_back(claim, next.as_ref(), matches!(written, Ok(Outcome::Lost(_))));
+        if let (Some(next), Ok(Outcome::Done(_))) = (next, &written) {
+            tracing::info!(
+                gpu = claim.gpu,
+                step = next.grant.step,
+                pod = next.attempt.pod_name(),
+                "passed on"
+            );
+            self.fleet.wake([next.attempt.job]);
+        }
+        written
     }
 
     /// Holds the GPU until a report sampled after `at` (the node's clock where it is known) proves its memory back.

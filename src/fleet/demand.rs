@@ -145,6 +145,14 @@ pub struct Wait {
     pub stale_nodes: BTreeSet<String>,
 }
 
+impl Wait {
+    /// The cause of more than half of the GPUs, if one is.
+    pub fn chief_cause(&self) -> Option<Cause> {
+        let chief = self.causes.iter().max_by_key(|(_, count)| **count);
+        chief.filter(|(_, count)| count.saturating_mul(2) > self.looked_at).map(|(cause, _)| *cause)
+    }
+}
+
 /// Why a GPU is not given to a job, in the order in which it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {

@@ -1,6 +1,6 @@
 //! An API server in memory, for tests: objects by path with versions, uniqueness, preconditions, and answers that get
-//! lost on demand. Collections can be listed; a watch is always refused as too old. It keeps a list of what it was
-//! asked.
+//! lost on demand. Collections can be listed; a watch is refused as too old, or never answered. It keeps a list of what
+//! it was asked.
 
 #![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 /// What happens to the next write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// It is done, and the answer is a 504.
     Lost,
     /// It is not done, and the answer is a 504.
@@ -27,28 +27,30 @@ pub(super) enum Fault {
 
 /// The server. Clones share their state.
 #[derive(Clone, Default)]
-pub(super) struct FakeApi {
+pub(crate) struct FakeApi {
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
-pub(super) struct State {
+pub(crate) struct State {
     version: u64,
     /// Objects by path.
-    pub(super) objects: BTreeMap<String, Value>,
+    pub(crate) objects: BTreeMap<String, Value>,
     /// Method and path of each request.
-    pub(super) asked: Vec<String>,
+    pub(crate) asked: Vec<String>,
+    /// Whether watches are never answered, instead of being refused.
+    pub(crate) still: bool,
     /// What happens to the next write.
-    pub(super) fault: Option<Fault>,
+    pub(crate) fault: Option<Fault>,
 }
 
 /// Path of a Lease of the release.
-pub(super) fn lease_path(name: &str) -> String {
+pub(crate) fn lease_path(name: &str) -> String {
     format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases/{name}", super::fixtures::RELEASE)
 }
 
 impl FakeApi {
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let api = self.clone();
         let service = tower::service_fn(move |request: http::Request<Body>| {
             let api = api.clone();
@@ -68,12 +70,12 @@ impl FakeApi {
         Client::new(service, "default")
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
     /// Puts an object there, whatever was there before.
-    pub(super) fn put(&self, path: &str, mut object: Value) {
+    pub(crate) fn put(&self, path: &str, mut object: Value) {
         let mut state = self.lock();
         state.version += 1;
         object["metadata"]["resourceVersion"] = state.version.to_string().into();
@@ -84,7 +86,7 @@ impl FakeApi {
         let mut state = self.lock();
         state.asked.push(format!("{method} {path}"));
         if method == "WATCH" {
-            return Some(status(410));
+            return (!state.still).then(|| status(410));
         }
         if method == "GET" && path.ends_with("s") {
             let below = format!("{path}/");

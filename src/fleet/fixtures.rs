@@ -114,6 +114,13 @@ pub(super) fn demand(job: &JobKey, segments: u32) -> Demand {
     }
 }
 
+/// One pass whose decisions are taken back: what it leaves is what it told and remembered.
+pub(super) fn pass_and_undo(fleet: &mut Fleet, seconds: i64) {
+    for placement in fleet.decide(at(seconds)) {
+        fleet.settled(&placement, true);
+    }
+}
+
 pub(super) fn wanted(segment: u32) -> Wanted {
     Wanted {
         segment,

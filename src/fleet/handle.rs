@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::channel::mpsc;
 use futures::future::{Either, select};
 use jiff::Timestamp;
 use kube::Client;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 use super::claim::{Claim, JobKey};
 use super::claims::Claims;
@@ -14,6 +15,7 @@ use super::demand::{Demand, GpuRequirements, Outlook};
 use super::index::Fleet;
 pub use super::index::Matching;
 use super::node::NodeFacts;
+use super::place::Placement;
 use super::{allocator, sweeper, watch};
 use crate::api::quantity::GIB;
 use crate::api::report::{Attribution, Gpu, State};
@@ -46,6 +48,13 @@ pub struct Clients {
 /// A job may come more than once.
 pub type Wakes = mpsc::UnboundedReceiver<JobKey>;
 
+/// Somebody who wants to know which jobs have to look again.
+struct Listener {
+    /// Jobs of this namespace only.
+    namespace: Option<String>,
+    wakes: mpsc::UnboundedSender<JobKey>,
+}
+
 /// The fleet, as the job loop sees it. Cheap to clone; every call is synchronous and answers from memory.
 #[derive(Clone)]
 pub struct FleetHandle {
@@ -56,7 +65,7 @@ struct Shared {
     config: FleetConfig,
     fleet: Mutex<Fleet>,
     changed: Notify,
-    wakes: mpsc::UnboundedSender<JobKey>,
+    listeners: Mutex<Vec<Listener>>,
     filled: AtomicU8,
 }
 
@@ -82,12 +91,20 @@ pub struct GpuView {
 }
 
 impl FleetHandle {
-    /// A fleet that knows nothing yet, and the jobs that it will wake.
-    pub fn new(config: FleetConfig) -> (Self, Wakes) {
-        let (wakes, awake) = mpsc::unbounded_channel();
+    /// A fleet that knows nothing yet.
+    pub fn new(config: FleetConfig) -> Self {
         let fleet = Mutex::new(Fleet::new(&config.namespace));
-        let shared = Shared { config, fleet, changed: Notify::new(), wakes, filled: AtomicU8::new(0) };
-        (Self { shared: Arc::new(shared) }, awake)
+        let listeners = Mutex::default();
+        let shared = Shared { config, fleet, changed: Notify::new(), listeners, filled: AtomicU8::new(0) };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// From now on, the jobs of a namespace, or of all, that have to look again.
+    pub fn wakes(&self, namespace: Option<&str>) -> Wakes {
+        let (wakes, awake) = mpsc::unbounded();
+        let listener = Listener { namespace: namespace.map(str::to_owned), wakes };
+        self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
+        awake
     }
 
     /// The claim operations of this process.
@@ -121,10 +138,7 @@ impl FleetHandle {
 
     /// The claims that a job holds, quarantined ones too, by GPU.
     pub fn claims_of(&self, job: &JobKey) -> Vec<Claim> {
-        let fleet = self.lock();
-        let held =
-            fleet.claims().filter(|claim| claim.holder.as_ref().is_some_and(|holder| holder.job == *job));
-        held.map(|claim| Claim::clone(claim)).collect()
+        self.lock().claims_of(job).map(|claim| Claim::clone(claim)).collect()
     }
 
     /// The claim of a GPU, if it has a Lease.
@@ -153,30 +167,36 @@ impl FleetHandle {
         self.lock().node(name).cloned()
     }
 
-    /// All nodes, by name.
-    pub fn nodes(&self) -> Vec<Arc<NodeFacts>> {
-        self.lock().nodes().cloned().collect()
-    }
-
-    /// GPUs that match these requirements, whoever uses them now.
+    /// GPUs that match these requirements, whoever uses them now; the host memory that a pod may be planned with is at
+    /// most 64 GiB.
     pub fn matching_gpus(&self, wanted: &GpuRequirements, now: Timestamp) -> Matching {
-        self.lock().matching(wanted, now)
-    }
-
-    /// Host memory that a pod may be planned with: the smallest matching node's allocatable memory divided by its
-    /// GPUs, at most 64 GiB; `None` if no node matches.
-    pub fn host_budget(&self, wanted: &GpuRequirements, now: Timestamp) -> Option<u64> {
-        self.lock().matching(wanted, now).host_bytes.map(|bytes| bytes.min(MOST_HOST_BYTES))
-    }
-
-    /// Memory that pods may use of a node, bytes.
-    pub fn memory_allocatable(&self, node: &str) -> Option<u64> {
-        self.lock().node(node).map(|facts| facts.allocatable.memory_bytes)
+        let all = self.lock().matching(wanted, now);
+        Matching { host_bytes: all.host_bytes.map(|bytes| bytes.min(MOST_HOST_BYTES)), ..all }
     }
 
     /// Whether nodes, claims and pods have each been listed once. Nothing is decided before.
     pub fn is_ready(&self) -> bool {
         self.shared.filled.load(Ordering::Acquire) == ALL_FILLED
+    }
+
+    /// What may be done with a claim that is given back: who is to get its GPU next, if anybody. To be followed by
+    /// [`FleetHandle::given_back`].
+    pub(super) fn next_for(&self, claim: &Claim, pod_uid: Option<&str>) -> Option<Placement> {
+        let next = self.is_ready().then(|| self.lock().decide_for(claim, pod_uid, now()))?;
+        self.touch();
+        next
+    }
+
+    /// Notes what came of giving a claim back.
+    pub(super) fn given_back(&self, claim: &Claim, next: Option<&Placement>, lost: bool) {
+        {
+            let mut fleet = self.lock();
+            fleet.given_back(&claim.gpu);
+            if let Some(next) = next {
+                fleet.settled(next, lost);
+            }
+        }
+        self.touch();
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Fleet> {
@@ -193,10 +213,16 @@ impl FleetHandle {
         self.shared.changed.notified().await;
     }
 
-    /// Tells jobs to look again. Nobody listens once the job loop has gone, and that is fine.
-    pub(super) fn wake(&self, jobs: impl IntoIterator<Item = JobKey>) {
+    /// Tells jobs to look again.
+    pub(crate) fn wake(&self, jobs: impl IntoIterator<Item = JobKey>) {
+        let mut listeners = self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         for job in jobs {
-            let _gone = self.shared.wakes.send(job);
+            // Who listens no more is forgotten.
+            listeners.retain(|listener| {
+                let concerned =
+                    listener.namespace.as_ref().is_none_or(|namespace| *namespace == job.namespace);
+                !concerned || listener.wakes.unbounded_send(job.clone()).is_ok()
+            });
         }
     }
 

@@ -1,9 +1,9 @@
 //! The fleet loop: which attempt gets which GPU.
 //!
-//! Nodes, claims and our own pods flow into an incremental [`index::Fleet`]; job loops put their demands into it; one
-//! task freezes it to a [`snapshot::Snapshot`], asks the pure [`place::place`] what to do, and writes the claims by
-//! compare-and-swap. A sweeper undoes what nobody completes. Safety rests on the compare-and-swap alone: two
-//! controllers may run this at once.
+//! Nodes, claims and our own pods flow into an incremental [`index::Fleet`], which keeps a [`place::Board`] up to date;
+//! job loops put their demands into it; one task asks the board what to do and writes the claims by compare-and-swap. A
+//! sweeper undoes what nobody completes. Safety rests on the compare-and-swap alone: two controllers may run this at
+//! once.
 //!
 //! The job loop holds a [`FleetHandle`]; [`run`] drives everything until told to stop.
 
@@ -12,14 +12,14 @@ pub mod claim;
 mod claims;
 pub mod demand;
 #[cfg(test)]
-mod fake_api;
+pub(crate) mod fake_api;
 #[cfg(test)]
 mod fixtures;
 mod handle;
 pub mod index;
 pub mod node;
 pub mod place;
-mod pod;
+pub mod pod;
 pub mod resource;
 pub mod snapshot;
 mod sweeper;

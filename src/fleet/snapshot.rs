@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::claim::JobKey;
-use super::demand::{Cause, Demand};
+use super::demand::{Cause, Demand, PodRequests};
 use super::node::NodeFacts;
 
 /// The fleet at one instant.
@@ -20,19 +20,22 @@ pub struct Snapshot {
     pub models: Vec<Arc<str>>,
     /// What jobs ask for, by job.
     pub asked: Vec<Asked>,
-    /// Segments that hold a GPU, by job; quarantined ones not counted.
-    pub holdings: BTreeMap<JobKey, BTreeSet<u32>>,
+    /// Segments that hold a GPU, with how many each, by job; quarantined ones not counted.
+    pub holdings: BTreeMap<JobKey, BTreeMap<u32, u32>>,
 }
 
 /// A node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Spot {
     /// What is known of it.
     pub facts: Arc<NodeFacts>,
     /// What our own pods leave of it.
     pub room: Room,
-    /// Age of the newest sign of life of its agent, seconds, once a heartbeat was missed; else 0.
+    /// Age of the newest sign of life of its agent, seconds, once a heartbeat was missed; else 0. Counted in tenths of
+    /// a heartbeat, rounded down.
     pub silent_for: u64,
+    /// When time alone changes what the report is worth; `None`: never.
+    pub until: Option<Timestamp>,
 }
 
 /// What is left of a node.
@@ -48,8 +51,28 @@ pub struct Room {
     pub pods: u64,
 }
 
+impl Room {
+    /// Whether a pod with these requests fits.
+    pub fn holds(&self, requests: PodRequests) -> bool {
+        self.pods > 0
+            && self.cpu_millis >= requests.cpu_millis
+            && self.memory_bytes >= requests.memory_bytes
+            && self.ephemeral_bytes >= requests.ephemeral_bytes
+    }
+
+    /// What is left when `pods` pods that request so much together have come.
+    pub fn less(self, requests: PodRequests, pods: u64) -> Self {
+        Self {
+            cpu_millis: self.cpu_millis.saturating_sub(requests.cpu_millis),
+            memory_bytes: self.memory_bytes.saturating_sub(requests.memory_bytes),
+            ephemeral_bytes: self.ephemeral_bytes.saturating_sub(requests.ephemeral_bytes),
+            pods: self.pods.saturating_sub(pods),
+        }
+    }
+}
+
 /// A GPU.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Card {
     /// UUID as the agent writes it.
     pub uuid: Arc<str>,

@@ -233,7 +233,7 @@ mod tests {
     fn handle() -> FleetHandle {
         let config =
             FleetConfig { namespace: RELEASE.into(), actor: "me".into(), watch_namespaces: Vec::new() };
-        FleetHandle::new(config).0
+        FleetHandle::new(config)
     }
 
     #[tokio::test(start_paused = true)]

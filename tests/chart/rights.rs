@@ -54,12 +54,17 @@ fn wanted(rules: &[(&str, &str)]) -> BTreeMap<String, BTreeSet<String>> {
 #[test]
 fn nobody_has_a_right_that_is_not_listed_here() {
     let objects = render(&[]);
-    let expected: [Expected; 5] = [
+    let expected: [Expected; 6] = [
         ("ClusterRole", "video-upscale-controller.upscale-system.upscale.video", &[CLUSTER, JOBS].concat()),
         (
             "Role",
             "video-upscale-controller",
             &[("coordination.k8s.io/leases", "get list watch create update")],
+        ),
+        (
+            "Role",
+            "video-upscale-controller.upscale-system.upscale.video",
+            &[("coordination.k8s.io/leases", "get")],
         ),
         ("ClusterRole", "video-upscale-agent.upscale-system.upscale.video", &[("/nodes", "get patch")]),
         ("ClusterRole", "video-upscale-gpu-viewer.upscale-system.upscale.video", &[("/nodes", "get list")]),
@@ -73,7 +78,7 @@ fn nobody_has_a_right_that_is_not_listed_here() {
         .flat_map(|kind| of_kind(&objects, kind))
         .map(|role| role["metadata"]["name"].as_str().unwrap())
         .collect();
-    assert_eq!(roles.len(), 7, "a role that this test does not know: {roles:?}");
+    assert_eq!(roles.len(), 8, "a role that this test does not know: {roles:?}");
     let tenants = ["view", "edit"]
         .map(|part| one(&objects, "ClusterRole", &format!("video-upscale-{part}.{NAMESPACE}.upscale.video")));
     for role in tenants {
@@ -114,7 +119,8 @@ fn bindings_name_our_accounts_and_roles() {
     for kind in ["ClusterRoleBinding", "RoleBinding"] {
         for binding in of_kind(&objects, kind) {
             let role = &binding["roleRef"];
-            one(&objects, role["kind"].as_str().unwrap(), role["name"].as_str().unwrap());
+            let bound = one(&objects, role["kind"].as_str().unwrap(), role["name"].as_str().unwrap());
+            assert_eq!(binding["metadata"]["namespace"], bound["metadata"]["namespace"]);
             let subject = &binding["subjects"][0];
             assert_eq!(
                 (&subject["kind"], &subject["namespace"]),

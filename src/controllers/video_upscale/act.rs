@@ -147,7 +147,9 @@ async fn refused(
     now: Timestamp,
 ) -> Result<(), Error> {
     if let Some(claim) = claim {
-        release(claim, None, Freed::Free, ctx, now).await?;
+        // Not passed on: what asks next is most likely this job, which is refused again.
+        let released = ctx.claims.release(claim, None).await;
+        released.map_err(|source| Error::Release { gpu: claim.gpu.clone(), source })?;
         if let Some(holder) = &claim.holder {
             memory.made.remove(&(holder.segment, holder.attempt));
         }
@@ -180,8 +182,8 @@ async fn release(
     now: Timestamp,
 ) -> Result<(), Error> {
     let written = match how {
-        Freed::Free => ctx.claims.release(claim, pod_uid).await,
-        Freed::Quarantined { cause } => ctx.claims.quarantine(claim, pod_uid, &cause, now).await,
+        Freed::Free => ctx.claims.pass_on(claim, pod_uid).await,
+        Freed::Quarantined { cause, at } => ctx.claims.quarantine(claim, pod_uid, &cause, at).await,
         Freed::Out { cause } => ctx.claims.mark_out(claim, pod_uid, &cause, now).await,
     };
     written.map(drop).map_err(|source| Error::Release { gpu: claim.gpu.clone(), source })

@@ -40,6 +40,8 @@ pub struct Context {
     pub release: Release,
     /// Identity of the cluster: UID of the namespace `kube-system`.
     pub cluster: String,
+    /// Whether all namespaces are served.
+    pub clusterwide: bool,
     /// Failures in a row.
     pub attempts: Attempts,
     stores: Vec<Store<DeserializeGuard<VideoUpscale>>>,
@@ -81,6 +83,8 @@ pub struct Parts {
     pub release: Release,
     /// As [`Context::cluster`].
     pub cluster: String,
+    /// As [`Context::clusterwide`].
+    pub clusterwide: bool,
     /// Jobs as watched, one store per namespace served.
     pub jobs: Vec<Store<DeserializeGuard<VideoUpscale>>>,
     /// Profiles as watched.
@@ -90,7 +94,8 @@ pub struct Parts {
 impl Context {
     /// Puts a context together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { client, fleet, recorder, telemetry, release, cluster, jobs, profiles } = parts;
+        let Parts { client, fleet, recorder, telemetry, release, cluster, clusterwide, jobs, profiles } =
+            parts;
         Self {
             claims: fleet.claims(&client),
             client,
@@ -99,6 +104,7 @@ impl Context {
             telemetry,
             release,
             cluster,
+            clusterwide,
             attempts: Attempts::default(),
             stores: jobs,
             profiles,
@@ -133,7 +139,7 @@ impl Context {
         Offer {
             gpus: matching.gpus,
             largest_gpu: matching.largest_bytes,
-            host_budget_bytes: self.fleet.host_budget(gpu, now),
+            host_budget_bytes: matching.host_bytes,
         }
     }
 

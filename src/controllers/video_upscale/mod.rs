@@ -23,7 +23,6 @@ use std::time::Duration;
 
 use futures::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::controller::{self, Action, Controller};
@@ -110,21 +109,20 @@ pub fn error_policy(object: Arc<Guarded>, error: &Error, ctx: Arc<Context>) -> A
     Action::requeue(ctx.attempts.failed(&object.uid().unwrap_or_default()))
 }
 
-/// The controller of one namespace, or of all, before it runs; its store fills once it does.
+/// The controller of one namespace, or of all, before it runs; its store fills once it does. Jobs look again when their
+/// object or one of their pods changes, and when the fleet says so: `wakes`.
 pub fn controller(
     watch: &Client,
     namespace: Option<&str>,
-    claims_in: &str,
+    wakes: impl Stream<Item = JobKey> + Send + 'static,
 ) -> (Controller<Guarded>, Store<Guarded>) {
     let jobs: Api<Guarded> = scoped(watch, namespace);
     let pods: Api<PartialObjectMeta<Pod>> = scoped(watch, namespace);
-    let leases: Api<PartialObjectMeta<Lease>> = Api::namespaced(watch.clone(), claims_in);
     let ours = watcher::Config::default().labels(keys::JOB_UID);
-    let served = namespace.map(str::to_owned);
     let controller = Controller::new(jobs, watcher::Config::default())
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
         .owns(pods, ours)
-        .watches(leases, watcher::Config::default(), move |lease| holder_of(&lease, served.as_deref()));
+        .reconcile_on(wakes.map(|job| ObjectRef::new(&job.name).within(&job.namespace)));
     let store = controller.store();
     (controller, store)
 }
@@ -138,15 +136,6 @@ where
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     }
-}
-
-/// The job that a claim is for: a new claim wakes it.
-fn holder_of(lease: &PartialObjectMeta<Lease>, served: Option<&str>) -> Option<ObjectRef<Guarded>> {
-    let annotations = lease.metadata.annotations.as_ref()?;
-    let namespace = annotations.get(keys::JOB_NAMESPACE)?;
-    let name = annotations.get(keys::JOB_NAME)?;
-    let ours = served.is_none_or(|served| served == namespace);
-    ours.then(|| ObjectRef::new(name).within(namespace))
 }
 
 /// Runs a controller until the shutdown.
@@ -188,20 +177,77 @@ async fn report(
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use tokio::sync::mpsc;
 
     use super::*;
+    use crate::fleet::fake_api::FakeApi;
+    use crate::fleet::{FleetConfig, FleetHandle};
 
-    #[test]
-    fn a_claim_wakes_the_job_that_it_names_if_we_serve_it() {
-        let lease = |annotations: serde_json::Value| -> PartialObjectMeta<Lease> {
-            serde_json::from_value(json!({"metadata": {"name": "gpu-1", "annotations": annotations}}))
-                .unwrap()
+    /// Passes over one job of a controller that listens to `fleet` for that namespace.
+    fn passes(
+        api: &FakeApi,
+        fleet: &FleetHandle,
+        namespace: Option<&str>,
+    ) -> mpsc::UnboundedReceiver<String> {
+        let (controller, _) = controller(&api.client(), namespace, fleet.wakes(namespace));
+        let (tell, told) = mpsc::unbounded_channel();
+        let reconcile = move |job: Arc<Guarded>, _: Arc<()>| {
+            let tell = tell.clone();
+            async move {
+                tell.send(job.name_any()).unwrap();
+                Ok::<_, Error>(Action::await_change())
+            }
         };
-        let held = lease(json!({keys::JOB_NAMESPACE: "media", keys::JOB_NAME: "holiday"}));
-        let woken = holder_of(&held, None).unwrap();
-        assert_eq!((woken.namespace.as_deref(), woken.name.as_str()), (Some("media"), "holiday"));
-        assert!(holder_of(&held, Some("media")).is_some());
-        assert!(holder_of(&held, Some("other")).is_none());
-        assert!(holder_of(&lease(json!({})), None).is_none());
+        let policy = |_: Arc<Guarded>, _: &Error, _: Arc<()>| Action::await_change();
+        let results = controller.run(reconcile, policy, Arc::new(()));
+        tokio::spawn(results.for_each(|_| std::future::ready(())));
+        told
+    }
+
+    #[tokio::test]
+    async fn a_job_that_the_fleet_wakes_looks_again_at_once() {
+        let api = FakeApi::default();
+        // A watch that fails makes kube pause all triggers of its controller.
+        api.lock().still = true;
+        for name in ["holiday", "other"] {
+            api.put(
+                &format!("/apis/upscale.video/v1alpha1/namespaces/media/videoupscales/{name}"),
+                json!({"apiVersion": keys::API_VERSION, "kind": "VideoUpscale",
+                       "metadata": {"name": name, "namespace": "media", "uid": name},
+                       "spec": {"source": {"claim": {"name": "m"}, "path": "a.mp4"},
+                                "destination": {"claim": {"name": "m"}, "path": "b.mp4"}}}),
+            );
+        }
+        let config = FleetConfig { namespace: "ops".into(), actor: "a".into(), watch_namespaces: Vec::new() };
+        let fleet = FleetHandle::new(config);
+        let mut passes = passes(&api, &fleet, Some("media"));
+        let mut next = async || {
+            let pass = tokio::time::timeout(Duration::from_secs(30), passes.recv()).await;
+            pass.expect("no pass within 30 s").unwrap()
+        };
+        let first = [next().await, next().await];
+        assert!(first.contains(&"holiday".to_owned()) && first.contains(&"other".to_owned()), "{first:?}");
+        let holiday = JobKey { namespace: "media".into(), name: "holiday".into(), uid: "u".into() };
+        #[expect(clippy::disallowed_methods, reason = "measures")]
+        let begun = tokio::time::Instant::now();
+        for _ in 0..100 {
+            fleet.wake([holiday.clone()]);
+            assert_eq!(next().await, "holiday");
+        }
+        let each = begun.elapsed() / 100;
+        println!("from a wake to the pass: {each:?} on average of 100");
+        assert!(each < Duration::from_millis(500), "{each:?}: a timer, not a wake");
+    }
+
+    #[tokio::test]
+    async fn wakes_reach_the_controller_of_their_namespace_only() {
+        let config = FleetConfig { namespace: "ops".into(), actor: "a".into(), watch_namespaces: Vec::new() };
+        let fleet = FleetHandle::new(config);
+        let (all, media) = (fleet.wakes(None), fleet.wakes(Some("media")));
+        let key = |namespace: &str| JobKey { namespace: namespace.into(), name: "x".into(), uid: "u".into() };
+        fleet.wake([key("lab"), key("media")]);
+        drop(fleet);
+        assert_eq!(all.map(|job| job.namespace).collect::<Vec<_>>().await, ["lab", "media"]);
+        assert_eq!(media.map(|job| job.namespace).collect::<Vec<_>>().await, ["media"]);
     }
 }

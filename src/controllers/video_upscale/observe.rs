@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
@@ -190,16 +191,32 @@ async fn known(
     Ok(known)
 }
 
-/// The release that the namespace is labelled with, if it is not ours. A controller without the right to read
-/// namespaces serves those that it is told.
+/// The release that works in the namespace, if it is not ours: the one that the namespace is labelled with, or else the
+/// one that the cluster's Lease names. A controller that serves a list of namespaces has been told which are its own
+/// and obeys labels only; one without the right to read either serves what it sees.
 async fn other_release(ctx: &Context, namespace: &str) -> Result<Option<String>, Error> {
     let api: Api<Namespace> = Api::all(ctx.client.clone());
-    match api.get_opt(namespace).await {
-        Ok(object) => Ok(object
-            .and_then(|namespace| namespace.metadata.labels?.remove(keys::RELEASE))
-            .filter(|release| *release != ctx.release.name)),
+    let labelled = match api.get_opt(namespace).await {
+        Ok(object) => object.and_then(|namespace| namespace.metadata.labels?.remove(keys::RELEASE)),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => None,
+        Err(source) => return Err(Error::Get { kind: "Namespace", name: namespace.to_owned(), source }),
+    };
+    let release = match labelled {
+        None if ctx.clusterwide => default_release(ctx).await?,
+        labelled => labelled,
+    };
+    Ok(release.filter(|release| *release != ctx.release.name))
+}
+
+/// The release that works in namespaces without a label.
+async fn default_release(ctx: &Context) -> Result<Option<String>, Error> {
+    let api: Api<Lease> = Api::namespaced(ctx.client.clone(), keys::CLUSTER_LEASE_NAMESPACE);
+    match api.get_opt(keys::CLUSTER_LEASE).await {
+        Ok(lease) => {
+            Ok(lease.and_then(|lease| lease.spec?.holder_identity).filter(|release| !release.is_empty()))
+        }
         Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(None),
-        Err(source) => Err(Error::Get { kind: "Namespace", name: namespace.to_owned(), source }),
+        Err(source) => Err(Error::Get { kind: "Lease", name: keys::CLUSTER_LEASE.to_owned(), source }),
     }
 }
 
@@ -219,8 +236,62 @@ fn live_jobs(ctx: &Context, key: &JobKey, job: &Job) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use kube::runtime::events::{Recorder, Reporter};
+    use kube::runtime::reflector;
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::controllers::video_upscale::Parts;
+    use crate::controllers::video_upscale::plan::fixtures::observed;
+    use crate::fleet::fake_api::FakeApi;
+    use crate::fleet::{FleetConfig, FleetHandle};
     use crate::profile::testdata;
+    use crate::telemetry::Telemetry;
+
+    fn context(api: &FakeApi, clusterwide: bool) -> Context {
+        let client = api.client();
+        let config = FleetConfig { namespace: "ops".into(), actor: "a".into(), watch_namespaces: Vec::new() };
+        let reporter = Reporter { controller: "test".into(), instance: None };
+        Context::new(Parts {
+            fleet: FleetHandle::new(config),
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            telemetry: Telemetry::new(),
+            release: observed(json!({})).release,
+            cluster: "c".into(),
+            clusterwide,
+            jobs: Vec::new(),
+            profiles: reflector::store().0,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_namespace_belongs_to_the_release_of_its_label_or_else_of_the_cluster() {
+        let ours = observed(json!({})).release.name;
+        let theirs = Some("theirs".to_owned());
+        let labels = |release: &str| json!({keys::RELEASE: release});
+        for (name, labels, lease, clusterwide, expected) in [
+            ("nobody is named", json!({}), None, true, None),
+            ("ours by label", labels(&ours), Some("theirs"), true, None),
+            ("another's by label", labels("theirs"), Some(ours.as_str()), true, theirs.clone()),
+            ("ours by default", json!({}), Some(ours.as_str()), true, None),
+            ("another's by default", json!({}), Some("theirs"), true, theirs.clone()),
+            ("an empty name", json!({}), Some(""), true, None),
+            ("we serve a list of namespaces", json!({}), Some("theirs"), false, None),
+            ("a list, and another's by label", labels("theirs"), None, false, theirs),
+        ] {
+            let api = FakeApi::default();
+            api.put("/api/v1/namespaces/media", json!({"metadata": {"name": "media", "labels": labels}}));
+            if let Some(release) = lease {
+                let lease: Value =
+                    json!({"metadata": {"name": keys::CLUSTER_LEASE}, "spec": {"holderIdentity": release}});
+                let path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/upscale-cluster";
+                api.put(path, lease);
+            }
+            let found = other_release(&context(&api, clusterwide), "media").await.unwrap();
+            assert_eq!(found, expected, "{name}");
+        }
+    }
 
     fn profiles() -> BTreeMap<String, UpscaleProfile> {
         let mut default = UpscaleProfile::new("flashvsr", testdata::flashvsr());

@@ -201,6 +201,8 @@ pub enum Freed {
     Quarantined {
         /// Why.
         cause: String,
+        /// The pod's end, by its node's clock where that is known: a report must be newer.
+        at: Timestamp,
     },
     /// Out until its health or driver changes.
     Out {

@@ -124,6 +124,17 @@ impl SeenPod {
             && self.gpu.as_ref().is_none_or(|gpu| *gpu == claim.gpu)
     }
 
+    /// When the last of its containers that have ended did so, by its node's clock.
+    pub fn last_end(&self) -> Option<Timestamp> {
+        let status = self.pod.status.as_ref()?;
+        let init = status.init_container_statuses.iter().flatten();
+        let ends = init.chain(status.container_statuses.iter().flatten()).filter_map(|container| {
+            let end = container.state.as_ref()?.terminated.as_ref()?;
+            Some(end.finished_at.as_ref()?.0)
+        });
+        ends.max()
+    }
+
     /// Whether all its containers have ended.
     pub fn ended(&self) -> bool {
         self.progress == Progress::Ended

@@ -1,7 +1,12 @@
+use std::sync::Arc;
+
 use super::super::fake_api::{FakeApi, Fault, lease_path};
-use super::super::fixtures::{at, attempt, claim, gpu, grant, job, node};
+use super::super::fixtures::{at, attempt, claim, demand, gpu, grant, job, node, wanted};
 use super::*;
-use crate::fleet::handle::FleetConfig;
+use crate::fleet::claim::JobKey;
+use crate::fleet::demand::Demand;
+use crate::fleet::handle::{FleetConfig, Part};
+use crate::fleet::pod::PodStage;
 
 fn process(api: &FakeApi, actor: &str) -> (FleetHandle, Claims) {
     let config = FleetConfig {
@@ -9,7 +14,7 @@ fn process(api: &FakeApi, actor: &str) -> (FleetHandle, Claims) {
         actor: actor.into(),
         watch_namespaces: Vec::new(),
     };
-    let (fleet, _wakes) = FleetHandle::new(config);
+    let fleet = FleetHandle::new(config);
     let claims = fleet.claims(&api.client());
     (fleet, claims)
 }
@@ -112,15 +117,78 @@ async fn a_lease_that_was_deleted_by_hand_is_lost() {
     assert_eq!(fleet.claim_on("GPU-A"), None);
 }
 
+/// A process that knows one GPU of a node, and all there is to know.
+fn informed(api: &FakeApi, actor: &str) -> (FleetHandle, Claims) {
+    let (fleet, claims) = process(api, actor);
+    fleet.lock().apply_node(node("node-a", &[gpu(0, "GPU-A", 24)]), at(0));
+    [Part::Nodes, Part::Claims, Part::Pods].into_iter().for_each(|part| fleet.fill(part));
+    (fleet, claims)
+}
+
+async fn held_by(claims: &Claims, id: AttemptId) -> Claim {
+    claims.take(id, grant("GPU-A"), None).await.unwrap().done().unwrap()
+}
+
+fn writes(api: &FakeApi) -> usize {
+    api.lock().asked.iter().filter(|asked| !asked.starts_with("GET")).count()
+}
+
 #[tokio::test]
-async fn a_gpu_goes_straight_to_the_next_attempt() {
+async fn a_gpu_goes_straight_to_the_attempt_whose_turn_it_is() {
+    let (mine, older, elsewhere) = (job("media", "mine"), job("media", "older"), job("lab", "elsewhere"));
+    let asks = |job: &JobKey, age: i64| Demand { created: at(-age), ..demand(job, 9) };
+    for (name, demands, next) in [
+        ("nobody asks", vec![], None),
+        ("its own job asks", vec![asks(&mine, 1)], Some(&mine)),
+        ("an older job comes first", vec![asks(&mine, 1), asks(&older, 2)], Some(&older)),
+        (
+            "a namespace without GPUs comes first",
+            vec![asks(&older, 2), asks(&elsewhere, 1)],
+            Some(&elsewhere),
+        ),
+    ] {
+        let api = FakeApi::default();
+        let (fleet, claims) = informed(&api, "one");
+        let held = held_by(&claims, attempt(&mine, 0)).await;
+        let other = claim("GPU-Z", &older, 99, "one");
+        fleet.lock().apply_claim(other);
+        demands.into_iter().for_each(|demand| fleet.set_demand(demand));
+        let before = writes(&api);
+        let after = claims.pass_on(&held, Some("p1")).await.unwrap().done().unwrap();
+        assert_eq!(after.holder.as_ref().map(|holder| &holder.job), next, "{name}");
+        assert_eq!((after.last_pod_uid.as_deref(), writes(&api) - before), (Some("p1"), 1), "{name}");
+        assert_eq!(stored(&api), Some(after), "{name}");
+        let again = super::super::allocator::decide(&fleet, at(1));
+        assert_eq!(again, [], "{name}: nobody is given the same GPU, no attempt a second one");
+    }
+}
+
+#[tokio::test]
+async fn a_gpu_that_somebody_else_has_taken_is_not_passed_on() {
     let api = FakeApi::default();
-    let (_, claims) = process(&api, "one");
+    let ((fleet, first), (_, second)) = (informed(&api, "one"), informed(&api, "two"));
     let mine = job("media", "mine");
-    let held = claims.take(attempt(&mine, 0), grant("GPU-A"), None).await.unwrap().done().unwrap();
-    let next =
-        claims.hand_over(&held, "p1", attempt(&mine, 1), grant("GPU-A")).await.unwrap().done().unwrap();
-    assert_eq!((next.holder, next.last_pod_uid.as_deref()), (Some(attempt(&mine, 1)), Some("p1")));
+    let held = held_by(&first, attempt(&mine, 0)).await;
+    fleet.set_demand(demand(&mine, 9));
+    let own = second.own(&held).await.unwrap().done().unwrap();
+    assert_eq!(first.pass_on(&held, Some("p1")).await.unwrap(), Outcome::Lost(Some(own.clone())));
+    assert_eq!(stored(&api), Some(own.clone()));
+    let free = first.release(&own, None).await.unwrap().done().unwrap();
+    let due: Vec<u32> =
+        super::super::allocator::decide(&fleet, at(1)).iter().map(|p| p.attempt.segment).collect();
+    assert_eq!((free.is_free(), due), (true, vec![0]), "the attempt that was promised it is due again");
+}
+
+#[tokio::test]
+async fn a_gpu_is_passed_on_though_no_watch_has_told_that_its_engine_ended() {
+    let api = FakeApi::default();
+    let (fleet, claims) = informed(&api, "one");
+    let mine = job("media", "mine");
+    let held = held_by(&claims, attempt(&mine, 0)).await;
+    fleet.lock().apply_pod(super::super::fixtures::pod("p1", "GPU-A", PodStage::MayUseGpu));
+    fleet.set_demand(Demand { wanted: Arc::from([wanted(1)]), ..demand(&mine, 0) });
+    let next = claims.pass_on(&held, Some("p1")).await.unwrap().done().unwrap();
+    assert_eq!(next.holder, Some(attempt(&mine, 1)));
 }
 
 #[tokio::test]
@@ -145,23 +213,25 @@ async fn the_allocator_writes_a_claim_once_and_forgets_what_it_loses() {
     let (fleet, claims) = process(&api, "one");
     let mine = job("media", "mine");
     fleet.lock().apply_node(node("node-a", &[gpu(0, "GPU-A", 24)]), at(0));
-    fleet.set_demand(super::super::fixtures::demand(&mine, 1));
+    fleet.set_demand(demand(&mine, 1));
     // Another process was faster, and no watch has told.
     let other = claim("GPU-A", &job("lab", "other"), 0, "two");
     api.put(&lease_path("gpu-a"), serde_json::to_value(other.to_lease("upscale-system")).unwrap());
-    let placements = super::super::allocator::decide(&fleet, at(1)).placements;
+    let decide = || super::super::allocator::decide(&fleet, at(1));
+    let act = async |placements: Vec<Placement>| {
+        let slots = tokio::sync::Semaphore::new(1);
+        for placement in placements {
+            super::super::allocator::claim(&fleet, &claims, &slots, placement).await;
+        }
+    };
+    let placements = decide();
     assert_eq!(placements.len(), 1);
-    super::super::allocator::act(&fleet, &claims, placements).await;
+    act(placements).await;
     assert_eq!(stored(&api).unwrap().actor, "two");
-    assert_eq!(
-        super::super::allocator::decide(&fleet, at(1)).placements,
-        [],
-        "the other's claim is known now"
-    );
+    assert_eq!(decide(), [], "the other's claim is known now");
     api.lock().objects.clear();
     claims.read("GPU-A").await.unwrap();
-    let placements = super::super::allocator::decide(&fleet, at(1)).placements;
-    super::super::allocator::act(&fleet, &claims, placements).await;
+    act(decide()).await;
     assert_eq!(stored(&api).unwrap().holder, Some(attempt(&mine, 0)));
     assert_eq!(fleet.claims_of(&mine).len(), 1);
 }

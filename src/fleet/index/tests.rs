@@ -3,7 +3,9 @@ use serde_json::json;
 use super::*;
 use crate::api::quantity::GIB;
 use crate::fleet::claim::Mark;
+use crate::fleet::demand::GpuRequirements;
 use crate::fleet::fixtures::*;
+use crate::fleet::pod::PodStage;
 
 #[test]
 fn a_sign_of_life_makes_a_report_fresh_and_wakes_who_holds_its_gpus() {
@@ -84,20 +86,39 @@ fn an_outlook_wakes_its_job_when_more_than_figures_moved() {
     let mine = job("media", "mine");
     let mut all = fleet(vec![node("node-a", &[gpu(0, "GPU-A", 9)])]);
     all.set_demand(demand(&mine, 1));
-    let record = |all: &mut Fleet| {
-        let pass = crate::fleet::place::place(&all.snapshot(at(0)), at(0));
-        all.record_pass(&pass).len()
+    let told = |all: &mut Fleet, seconds: i64| {
+        pass_and_undo(all, seconds);
+        all.tell(true, at(seconds)).len()
     };
-    assert_eq!((record(&mut all), record(&mut all)), (1, 0));
+    assert_eq!((told(&mut all, 0), told(&mut all, 0)), (1, 0));
     all.apply_node(node("node-a", &[gpu(0, "GPU-A", 10)]), at(0));
-    assert_eq!(record(&mut all), 0, "a figure moved");
+    assert_eq!(told(&mut all, 0), 0, "a figure moved");
     assert_eq!(
         all.outlook(&mine).unwrap().wait.best,
         Some(("node-a".to_owned(), 0, 10 * GIB)),
         "and is known"
     );
     all.apply_claim(Claim { out: Some(Mark { cause: "x".into(), at: at(0) }), ..Claim::unclaimed("gpu-a") });
-    assert_eq!(record(&mut all), 1);
+    assert_eq!(told(&mut all, 1), 1, "another reason");
+    all.apply_node(node("node-b", &[gpu_with(0, "GPU-B", 9, json!({"h": "bad"}))]), at(1));
+    assert_eq!(
+        (told(&mut all, 2), told(&mut all, 60), told(&mut all, 61)),
+        (0, 0, 1),
+        "counts, once a minute"
+    );
+}
+
+#[test]
+fn a_job_that_asks_is_answered_without_telling_the_others() {
+    let (mine, other) = (job("media", "mine"), job("media", "other"));
+    let mut all = fleet(vec![node("node-a", &[gpu(0, "GPU-A", 9)])]);
+    all.set_demand(demand(&other, 1));
+    pass_and_undo(&mut all, 0);
+    assert_eq!(all.tell(true, at(0)).len(), 1);
+    all.set_demand(demand(&mine, 1));
+    pass_and_undo(&mut all, 0);
+    all.apply_claim(Claim { out: Some(Mark { cause: "x".into(), at: at(0) }), ..Claim::unclaimed("gpu-a") });
+    assert_eq!(all.tell(false, at(0)), BTreeSet::from([mine]));
 }
 
 #[test]

@@ -4,14 +4,15 @@ use std::ops::Range;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Survey;
+use super::class::Class;
 use crate::fleet::demand::{Demand, Wanted};
-use crate::fleet::snapshot::{Asked, Snapshot, Starved};
+use crate::fleet::snapshot::Starved;
 
 /// Where a job stands on its ladder.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ladder {
-    steps: Vec<u32>,
+    /// How many rungs there are.
+    rungs: usize,
     /// The job's own rung: the best one that fits enough cards when they are empty; `None` if none fits any.
     target: Option<usize>,
     /// The best rung from there on that a card has the memory for at the moment.
@@ -21,23 +22,26 @@ pub(super) struct Ladder {
 }
 
 impl Ladder {
-    pub(super) fn of(asked: &Asked, survey: &Survey, snapshot: &Snapshot, now: Timestamp) -> Self {
-        let demand = &asked.demand;
-        let steps: Vec<u32> = demand.steps.iter().map(|step| step.step).collect();
+    /// `first_step`: the best step that any due segment may use. `before`: the job's patience before this pass.
+    pub(super) fn of(
+        demand: &Demand,
+        first_step: u32,
+        before: Option<Starved>,
+        class: &Class,
+        now: Timestamp,
+    ) -> Self {
+        let rungs = demand.steps.len();
         // What all due segments have run out of memory on is no rung to wait for.
-        let first = demand.wanted.iter().map(|wanted| wanted.first_step).min().unwrap_or(0);
-        let allowed = steps.iter().position(|step| *step >= first).unwrap_or(steps.len());
-        let enough = |rung| survey.matching().saturating_sub(survey.bound_on(rung)).min(demand.parallelism);
-        let mut rungs = allowed..steps.len();
-        let target = rungs.clone().find(|rung| survey.empty_fits(*rung) >= enough(*rung).max(1));
-        let target = target.or_else(|| rungs.find(|rung| survey.empty_fits(*rung) > 0));
-        let fits_now =
-            target.and_then(|target| (target..steps.len()).find(|rung| survey.fits_now(*rung, snapshot)));
+        let allowed = rung_of(demand, first_step).unwrap_or(rungs);
+        let enough = |rung| class.matching().saturating_sub(class.bound_on(rung)).min(demand.parallelism);
+        let mut offered = allowed..rungs;
+        let target = offered.clone().find(|rung| class.empty_fits(*rung) >= enough(*rung).max(1));
+        let target = target.or_else(|| offered.find(|rung| class.empty_fits(*rung) > 0));
+        let fits_now = target.and_then(|target| (target..rungs).find(|rung| class.fits_now(*rung) > 0));
         let starved = match (demand.patience, target) {
             (None, _) | (_, None) => None,
-            _ if demand.wanted.is_empty() => asked.starved,
+            _ if demand.wanted.is_empty() => before,
             (Some(patience), Some(_)) => {
-                let before = asked.starved;
                 let spent = before.is_some_and(|starved| {
                     starved.spent || waited(starved.since, now) >= patience_of(patience)
                 });
@@ -51,18 +55,17 @@ impl Ladder {
                 }
             }
         };
-        Self { steps, target, fits_now, starved }
+        Self { rungs, target, fits_now, starved }
     }
 
     /// The rungs to try for a segment, best first; `None` if there is none.
-    pub(super) fn rungs(&self, wanted: &Wanted, survey: &Survey) -> Option<Range<usize>> {
-        let rung_of = |step: u32| self.steps.iter().position(|known| *known >= step);
-        let allowed = rung_of(wanted.first_step)?;
+    pub(super) fn rungs(&self, demand: &Demand, wanted: &Wanted, class: &Class) -> Option<Range<usize>> {
+        let allowed = rung_of(demand, wanted.first_step)?;
         let base = self.target?.max(allowed);
         let patient = !self.starved.is_some_and(|starved| starved.spent);
-        let end = if patient { base.saturating_add(1) } else { self.steps.len() };
-        let kept = wanted.keep.and_then(rung_of).filter(|kept| *kept >= allowed);
-        Some(match kept.filter(|kept| survey.empty_fits(*kept) > 0) {
+        let end = if patient { base.saturating_add(1) } else { self.rungs };
+        let kept = wanted.keep.and_then(|step| rung_of(demand, step)).filter(|kept| *kept >= allowed);
+        Some(match kept.filter(|kept| class.empty_fits(*kept) > 0) {
             Some(kept) if kept <= base => kept..kept.saturating_add(1),
             Some(kept) => base..end.min(kept.saturating_add(1)),
             None => base..end,
@@ -99,6 +102,11 @@ impl Ladder {
         let cooling = cooling.chain(demand.cooling_gpus.values().copied()).filter(|until| *until > now);
         patience.into_iter().chain(cooling).min()
     }
+}
+
+/// The first rung from that step on.
+fn rung_of(demand: &Demand, first_step: u32) -> Option<usize> {
+    demand.steps.iter().position(|need| need.step >= first_step)
 }
 
 fn patience_of(patience: std::time::Duration) -> SignedDuration {

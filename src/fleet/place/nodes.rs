@@ -7,7 +7,7 @@ use crate::api::conditions::ScheduledReason;
 use crate::fleet::demand::{Cause, Demand};
 use crate::fleet::snapshot::Spot;
 
-/// Why no GPU of a node is given, if so: the first cause.
+/// Why no GPU of a node is given, if so: the first cause, its room aside.
 pub(super) fn node_cause(demand: &Demand, spot: &Spot, now: Timestamp) -> Option<Cause> {
     let facts = &spot.facts;
     let cooling = demand.cooling_nodes.get(&facts.name).filter(|(until, _)| *until > now);
@@ -24,7 +24,6 @@ pub(super) fn node_cause(demand: &Demand, spot: &Spot, now: Timestamp) -> Option
         (!demand.gpu.admits_node(&facts.labels), Cause::NotMatching),
         (repelled, Cause::NodeUnschedulable),
         (elsewhere, Cause::VolumeNotHere),
-        (!spot.room.holds(demand.requests), Cause::NodeFull),
     ];
     let tests = tests.into_iter().filter(|(applies, _)| *applies).map(|(_, cause)| cause);
     tests.chain(cooling).min()

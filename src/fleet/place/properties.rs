@@ -1,9 +1,8 @@
-//! Properties of placement over random fleets, and what a pass costs.
+//! Properties of placement over random fleets.
 
 #![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -12,9 +11,10 @@ use super::place;
 use crate::api::quantity::GIB;
 use crate::api::video_upscale::ForeignProcesses;
 use crate::fleet::claim::JobKey;
-use crate::fleet::demand::{Demand, Wanted};
+use crate::fleet::demand::{Demand, StepNeed, Wanted};
 use crate::fleet::fixtures::*;
 use crate::fleet::index::Fleet;
+use crate::fleet::snapshot::Card;
 
 /// Total, free, foreign processes.
 type SomeCard = (u64, u64, u32);
@@ -28,6 +28,10 @@ struct World {
     jobs: Vec<SomeJob>,
     /// Claims: card by number, job by number.
     claims: Vec<(usize, usize)>,
+    /// What single cards have shown: card by number, rung, need in GiB.
+    shown: Vec<(usize, usize, u64)>,
+    /// Cards by number that no segment should get again.
+    avoid: Vec<usize>,
     later: i64,
 }
 
@@ -39,11 +43,10 @@ fn world() -> impl Strategy<Value = World> {
     let nodes = prop::collection::vec(node, 0..5);
     let jobs = prop::collection::vec(job, 0..6);
     let claims = prop::collection::vec((0_usize..20, 0_usize..6), 0..6);
-    (nodes, jobs, claims, 0_i64..120).prop_map(|(nodes, jobs, claims, later)| World {
-        nodes,
-        jobs,
-        claims,
-        later,
+    let shown = prop::collection::vec((0_usize..20, 0_usize..3, 4_u64..40), 0..4);
+    let avoid = prop::collection::vec(0_usize..20, 0..3);
+    (nodes, jobs, claims, shown, avoid, 0_i64..120).prop_map(|(nodes, jobs, claims, shown, avoid, later)| {
+        World { nodes, jobs, claims, shown, avoid, later }
     })
 }
 
@@ -80,16 +83,27 @@ fn build(world: &World) -> Fleet {
         let list = segments.iter().enumerate().map(|(segment, (first_step, largest_only))| Wanted {
             first_step: *first_step,
             largest_only: *largest_only,
+            avoid_gpus: world.avoid.iter().filter_map(|card| uuids.get(*card).cloned()).collect(),
             ..wanted(segment.try_into().unwrap())
         });
         let mut wish =
             Demand { wanted: list.collect(), parallelism: *parallelism, ..demand(&job_of(world, number), 0) };
         wish.created = at(-i64::try_from(number).unwrap());
+        let mut steps = wish.steps.to_vec();
+        for (card, rung, gib) in &world.shown {
+            let uuid = uuids.get(*card).map(|uuid| uuid.to_lowercase());
+            steps[*rung].cards.extend(uuid.map(|uuid| (uuid, gib * GIB)));
+        }
+        wish.steps = steps.into();
         wish.gpu.foreign = [ForeignProcesses::Avoid, ForeignProcesses::Forbid, ForeignProcesses::Tolerate]
             [usize::from(*policy)];
         all.set_demand(wish);
     }
     all
+}
+
+fn on(need: &StepNeed, card: &Card) -> u64 {
+    need.on_card("NVIDIA L4", &card.uuid)
 }
 
 proptest! {
@@ -98,8 +112,7 @@ proptest! {
     #[test]
     fn what_is_given_is_free_fits_and_is_given_once(world in world()) {
         let mut fleet = build(&world);
-        let before = place(&fleet.snapshot(at(0)), at(0));
-        fleet.record_pass(&before);
+        pass_and_undo(&mut fleet, 0);
         let snapshot = fleet.snapshot(at(world.later));
         let pass = place(&snapshot, at(world.later));
         let mut cards = BTreeSet::new();
@@ -115,7 +128,7 @@ proptest! {
             let asked = snapshot.asked.iter().find(|asked| asked.demand.job == attempt.job).unwrap();
             let due = asked.demand.wanted.iter().find(|wanted| wanted.segment == attempt.segment).unwrap();
             prop_assert!(grant.step >= due.first_step, "a step that failed before");
-            *held.entry(&attempt.job).or_insert_with(|| snapshot.holdings.get(&attempt.job).map_or(0, BTreeSet::len)) += 1;
+            *held.entry(&attempt.job).or_insert_with(|| snapshot.holdings.get(&attempt.job).map_or(0, BTreeMap::len)) += 1;
             *pods.entry(&grant.node).or_default() += 1000;
         }
         for (job, held) in held {
@@ -142,25 +155,50 @@ proptest! {
             let demand = &asked.demand;
             let outlook = &pass.outlooks[&demand.job];
             let given = pass.placements.iter().filter(|placement| placement.attempt.job == demand.job).count();
-            let held = snapshot.holdings.get(&demand.job).map_or(0, BTreeSet::len);
+            let held = snapshot.holdings.get(&demand.job).map_or(0, BTreeMap::len);
             let Some(step) = outlook.effective_step else { continue };
             let served = |wanted: &Wanted| {
-                snapshot.holdings.get(&demand.job).is_some_and(|held| held.contains(&wanted.segment))
+                snapshot.holdings.get(&demand.job).is_some_and(|held| held.contains_key(&wanted.segment))
                     || pass.placements.iter().any(|p| p.attempt.job == demand.job && p.attempt.segment == wanted.segment)
             };
             let waits = demand.wanted.iter().any(|w| !w.largest_only && w.first_step <= step && !served(w));
             if held + given >= demand.parallelism as usize || !waits {
                 continue;
             }
-            let need = demand.steps.iter().find(|need| need.step == step).unwrap().need_bytes + GIB;
+            let need = demand.steps.iter().find(|need| need.step == step).unwrap();
             for card in &snapshot.cards {
                 let used = pass.placements.iter().filter(|p| p.grant.node == snapshot.spots[card.spot].facts.name).count();
                 let room = snapshot.spots[card.spot].room.cpu_millis >= (used as u64 + 1) * 1000;
                 let forbidden = demand.gpu.foreign == ForeignProcesses::Forbid && card.foreign != Some(0);
-                let usable = card.closed.is_none() && !forbidden && card.available >= need && room;
+                let usable = card.closed.is_none() && !forbidden && card.available >= on(need, card) + GIB && room;
                 prop_assert!(!usable || taken.contains(card.uuid.as_ref()), "{} is left over", card.uuid);
             }
         }
+    }
+
+    #[test]
+    fn the_first_card_given_is_the_best_of_all_that_will_do(world in world()) {
+        let fleet = build(&world);
+        let snapshot = fleet.snapshot(at(0));
+        let Some(first) = place(&snapshot, at(0)).placements.into_iter().next() else { return Ok(()) };
+        let asked = snapshot.asked.iter().find(|asked| asked.demand.job == first.attempt.job).unwrap();
+        let demand = &asked.demand;
+        let wanted = demand.wanted.iter().find(|wanted| wanted.segment == first.attempt.segment).unwrap();
+        if wanted.largest_only {
+            return Ok(());
+        }
+        let need = demand.steps.iter().find(|need| need.step == first.grant.step).unwrap();
+        let ranks = snapshot.cards.iter().enumerate().filter_map(|(index, card)| {
+            let forbidden = demand.gpu.foreign == ForeignProcesses::Forbid && card.foreign != Some(0);
+            let room = snapshot.spots[card.spot].room.holds(demand.requests);
+            let will_do = card.closed.is_none() && !forbidden && room && card.available >= on(need, card) + GIB;
+            let foreign = card.foreign.filter(|_| demand.gpu.foreign != ForeignProcesses::Tolerate).unwrap_or(0);
+            let again = wanted.avoid_gpus.contains(card.uuid.as_ref());
+            will_do.then(|| (again, foreign, card.available - on(need, card), index))
+        });
+        let (.., best) = ranks.min().unwrap();
+        prop_assert_eq!(&first.grant.gpu, snapshot.cards[best].uuid.as_ref());
+        prop_assert_eq!(first.grant.need_bytes, on(need, &snapshot.cards[best]));
     }
 
     #[test]
@@ -176,43 +214,5 @@ proptest! {
             .collect();
         prop_assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{counts:?}");
         prop_assert_eq!(pass.placements.len(), cards.len().min(8 * jobs));
-    }
-}
-
-#[test]
-#[ignore = "measures; cargo test --release --lib -- --ignored --nocapture a_pass_over"]
-#[expect(clippy::disallowed_methods, reason = "measures")]
-fn a_pass_over_ten_thousand_gpus_and_a_hundred_thousand_segments() {
-    let mut all = Fleet::new(RELEASE);
-    for number in 0..1250_u64 {
-        let cards: Vec<Value> = (0..8)
-            .map(|index| {
-                gpu(index, &format!("GPU-{number}-{index}"), 10 + (number * 7 + u64::from(index)) % 14)
-            })
-            .collect();
-        all.apply_node(node(&format!("node-{number:04}"), &cards), at(0));
-    }
-    let list: Arc<[Wanted]> = (0..500).map(wanted).collect();
-    for (classes, parallelism) in [(1, 50), (1, 8), (200, 8), (200, 50)] {
-        for number in 0..200_u64 {
-            let key = job(&format!("n{}", number % 20), &format!("job-{number}"));
-            let mut wish = Demand { wanted: Arc::clone(&list), parallelism, ..demand(&key, 0) };
-            wish.gpu.min_free_bytes = number % classes;
-            all.set_demand(wish);
-        }
-        let mut times = Vec::new();
-        let mut placed = 0;
-        for _ in 0..5 {
-            let begun = std::time::Instant::now();
-            let snapshot = all.snapshot(at(1));
-            let frozen = begun.elapsed();
-            placed = place(&snapshot, at(1)).placements.len();
-            times.push((begun.elapsed(), frozen));
-        }
-        times.sort();
-        println!(
-            "{classes} kinds of demand, parallelism {parallelism}: {placed} placed; median total, freeze {:?}",
-            times[2]
-        );
     }
 }

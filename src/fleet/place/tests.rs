@@ -375,18 +375,19 @@ fn patience_is_counted_once_then_the_step_falls_and_rises_again() {
     fleet.set_demand(demand(&mine, 3));
     let step = |fleet: &mut Fleet, seconds| {
         let pass = pass(fleet, seconds);
-        fleet.record_pass(&pass);
+        pass_and_undo(fleet, seconds);
         let outlook = pass.outlooks[&mine].clone();
         let steps: Vec<u32> = pass.placements.iter().map(|p| p.grant.step).collect();
         (steps, outlook.effective_step, outlook.lowered_by_patience, pass.next)
     };
     assert_eq!(step(&mut fleet, 0), (vec![], Some(2), false, Some(at(60))));
     assert_eq!(step(&mut fleet, 59), (vec![], Some(2), false, Some(at(60))));
-    assert_eq!(step(&mut fleet, 60), (vec![3], Some(3), true, None));
-    assert_eq!(step(&mut fleet, 61), (vec![3], Some(3), true, None), "it is spent, not counted again");
+    let missed = |seen: i64| Some(at(seen + 331));
+    assert_eq!(step(&mut fleet, 60), (vec![3], Some(3), true, missed(0)), "next, a heartbeat may be missed");
+    assert_eq!(step(&mut fleet, 61), (vec![3], Some(3), true, missed(0)), "it is spent, not counted again");
     let seen = fleet.apply_node(node("node-a", &[gpu(0, "GPU-A", 24)]), at(62));
     assert!(seen.is_empty());
-    assert_eq!(step(&mut fleet, 62), (vec![2], Some(2), false, None), "the better step is tried first");
+    assert_eq!(step(&mut fleet, 62), (vec![2], Some(2), false, missed(62)), "the better step is tried first");
     fleet.apply_node(node("node-a", &[gpu_with(0, "GPU-A", 10, foreign(14))]), at(70));
     assert_eq!(step(&mut fleet, 70), (vec![], Some(2), false, Some(at(130))));
 }
@@ -397,8 +398,8 @@ fn without_patience_a_job_waits_for_its_step() {
     fleet.set_demand(Demand { patience: None, ..demand(&job("media", "mine"), 1) });
     for seconds in [0, 100, 600] {
         let pass = pass(&fleet, seconds);
-        fleet.record_pass(&pass);
-        assert_eq!((given(&pass), pass.next), (vec![], None));
+        pass_and_undo(&mut fleet, seconds);
+        assert_eq!((given(&pass), pass.starved.len()), (vec![], 0));
     }
 }
 
@@ -432,15 +433,17 @@ fn claims_count_against_parallelism_and_quarantined_ones_do_not() {
 #[test]
 fn an_attempt_that_was_served_gets_no_second_gpu_until_its_job_asks_again() {
     let mine = job("media", "mine");
-    let mut fleet = fleet(vec![node("node-a", &[gpu(0, "GPU-A", 24)])]);
-    let first = ask(&mut fleet, demand(&mine, 1));
-    fleet.serve(&first.placements[0]);
-    assert_eq!(pass(&fleet, 0).placements, []);
+    let mut fleet = fleet(vec![node("node-a", &[gpu(0, "GPU-A", 24), gpu(1, "GPU-B", 24)])]);
+    fleet.set_demand(demand(&mine, 1));
+    let first = fleet.decide(at(0));
+    assert_eq!(first.len(), 1);
+    assert_eq!(fleet.decide(at(0)), [], "it is promised one");
+    fleet.settled(&first[0], false);
+    assert_eq!(fleet.decide(at(0)), [], "the claim may have been written, and nobody has told");
     assert!(fleet.set_demand(demand(&mine, 1)));
-    assert_eq!(pass(&fleet, 0).placements, first.placements);
-    fleet.serve(&first.placements[0]);
-    fleet.unserve(&first.placements[0]);
-    assert_eq!(pass(&fleet, 0).placements, first.placements);
+    assert_eq!(fleet.decide(at(0)), first);
+    fleet.settled(&first[0], true);
+    assert_eq!(fleet.decide(at(0)), first, "somebody else was faster with the card, which is free again");
 }
 
 #[test]

@@ -8,7 +8,6 @@ use crate::fleet::claim::Claim;
 use crate::fleet::claims::condition_of;
 use crate::fleet::handle::{FleetHandle, GpuView};
 use crate::fleet::index::{Freshness, live_pods};
-use crate::fleet::pod::PodStage;
 
 /// How long another process's claim may stand without a pod.
 const ABANDONED: SignedDuration = SignedDuration::from_secs(30);
@@ -37,10 +36,7 @@ pub(super) fn judge(claim: &Claim, fleet: &FleetHandle, since: Timestamp, now: T
         .node_view(&claim.gpu)
         .filter(|view| fleet.lock().freshness(&view.node, now) == Some(Freshness::Fresh));
     if claim.quarantined.is_some() {
-        let in_use = fleet.lock().pods().any(|pod| {
-            pod.stage == PodStage::MayUseGpu
-                && pod.gpu.as_deref() == Some(claim.gpu.to_ascii_lowercase().as_str())
-        });
+        let in_use = fleet.lock().is_in_use(&claim.gpu);
         let proved = !in_use && view.is_some_and(|view| is_back(claim, &view, since));
         return if proved { Case::Proved } else { Case::Fine };
     }
@@ -49,8 +45,8 @@ pub(super) fn judge(claim: &Claim, fleet: &FleetHandle, since: Timestamp, now: T
         return if changed && claim.holder.is_none() { Case::Changed } else { Case::Fine };
     }
     let Some(holder) = &claim.holder else { return Case::Fine };
-    let name = holder.pod_name();
-    let there = fleet.lock().pods().any(|pod| pod.namespace == holder.job.namespace && pod.name == name);
+    let node = claim.grant.as_ref().map_or("", |grant| grant.node.as_str());
+    let there = fleet.lock().pod_of(holder, node).is_some();
     let others = claim.actor != fleet.config().actor;
     Case::Held { abandoned: others && !there && now.duration_since(since) > ABANDONED }
 }

@@ -14,7 +14,7 @@ use crate::fleet::pod::PodStage;
 
 fn handle(api: &FakeApi) -> (FleetHandle, Claims) {
     let config = FleetConfig { namespace: RELEASE.into(), actor: "me".into(), watch_namespaces: Vec::new() };
-    let (fleet, _wakes) = FleetHandle::new(config);
+    let fleet = FleetHandle::new(config);
     let claims = fleet.claims(&api.client());
     (fleet, claims)
 }

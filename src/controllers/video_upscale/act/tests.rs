@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::controllers::video_upscale::context::Parts;
-use crate::controllers::video_upscale::plan::fixtures::{at, claim, observed, segment};
+use crate::controllers::video_upscale::plan::fixtures::{at, claim, observed, probed, segment};
 use crate::controllers::video_upscale::plan::{self, Observed};
 use crate::fleet::{FleetConfig, FleetHandle};
 use crate::telemetry::Telemetry;
@@ -49,12 +49,13 @@ fn context(answers: Answers) -> (Context, Arc<Mutex<Vec<String>>>) {
     let config = FleetConfig { namespace: "ops".into(), actor: "a".into(), watch_namespaces: Vec::new() };
     let reporter = Reporter { controller: "test".into(), instance: None };
     let context = Context::new(Parts {
-        fleet: FleetHandle::new(config).0,
+        fleet: FleetHandle::new(config),
         recorder: Recorder::new(client.clone(), reporter),
         client,
         telemetry: Telemetry::new(),
         release: observed(json!({})).release,
         cluster: "c".into(),
+        clusterwide: true,
         jobs: Vec::new(),
         profiles: reflector::store().0,
     });
@@ -169,4 +170,25 @@ async fn what_is_gone_need_not_be_deleted() {
     let delete = Change::DeletePod { name: "p".into(), uid: "u".into() };
     act(&observed.identity, planned(&observed, vec![delete]), &ctx, at(0)).await.unwrap();
     assert_eq!(log.lock().unwrap()[0], format!("DELETE {POD}p"));
+}
+
+#[tokio::test]
+async fn a_quarantine_begins_with_the_end_of_the_pod_and_not_when_it_is_written() {
+    let (ctx, _) = context(|_, _| None);
+    let mut observed = probed(json!({}));
+    let end = json!({"terminated": {"exitCode": 137, "finishedAt": at(7).to_string()}});
+    let status = json!({"phase": "Failed", "initContainerStatuses": [
+        {"name": "upscale", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": end}]});
+    for (tried, pods, expected) in [
+        (vec!["3:1/0/2/1//LeakedMemory".to_owned()], vec![segment(&observed, 3, 0, &status)], at(7)),
+        (Vec::new(), Vec::new(), at(100)),
+    ] {
+        observed.status.tried = tried;
+        observed.pods = pods;
+        observed.memory.made = [((3, 0), None)].into();
+        observed.claims = vec![claim(&observed.identity.key, 3, 0, "GPU-1")];
+        act(&observed.identity, plan::plan(&observed, at(100)), &ctx, at(100)).await.unwrap();
+        let mark = ctx.fleet.claim_on("GPU-1").unwrap().quarantined.unwrap();
+        assert_eq!(mark.at, expected, "{}", mark.cause);
+    }
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::draft::Draft;
 use super::film::Film;
 use super::{Freed, HEARTBEAT, claims, ends, finale, telling, wanted};
@@ -91,7 +93,8 @@ fn settle(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, pod: &SeenPod) -> b
             draft.delete(pod);
         } else if let Some(claim) = claim.filter(|claim| claim.quarantined.is_none()) {
             // The pass that recorded the end did not come to the release.
-            draft.free(claim, Some(pod), freed_after(history.verdict.filter(|_| !over)));
+            let at = pod.last_end().unwrap_or(draft.now);
+            draft.free(claim, Some(pod), freed_after(history.verdict.filter(|_| !over), at));
         }
         return pod.ended();
     }
@@ -180,7 +183,10 @@ fn judged(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, pod: &SeenPod, hist
             draft.memory.ends.remove(&pod.uid);
             if let Some(claim) = draft.claim_of(pod) {
                 let freed = match turn.penalty {
-                    Penalty::Quarantine => Freed::Quarantined { cause: decided.verdict.to_string() },
+                    Penalty::Quarantine => Freed::Quarantined {
+                        cause: decided.verdict.to_string(),
+                        at: pod.last_end().unwrap_or(draft.now),
+                    },
                     Penalty::GpuOut => Freed::Out { cause: decided.verdict.to_string() },
                     _ => Freed::Free,
                 };
@@ -238,17 +244,18 @@ fn vanished(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) {
         );
         keep(draft, segment, attempt, &turn);
         if let Some(claim) = claim.filter(|claim| claim.quarantined.is_none()) {
-            draft.free_gone(claim, uid, Freed::Quarantined { cause: decided.verdict.to_string() });
+            let freed = Freed::Quarantined { cause: decided.verdict.to_string(), at: draft.now };
+            draft.free_gone(claim, uid, freed);
         }
     }
 }
 
-/// How a GPU is given back when only the recorded verdict is left.
-fn freed_after(verdict: Option<Verdict>) -> Freed {
+/// How a GPU is given back when only the recorded verdict is left, and the pod ended then.
+fn freed_after(verdict: Option<Verdict>, at: Timestamp) -> Freed {
     match verdict {
         Some(verdict @ Verdict::GpuFault) => Freed::Out { cause: verdict.to_string() },
         Some(verdict @ (Verdict::LeakedMemory | Verdict::Disrupted | Verdict::Unknown)) => {
-            Freed::Quarantined { cause: verdict.to_string() }
+            Freed::Quarantined { cause: verdict.to_string(), at }
         }
         _ => Freed::Free,
     }
