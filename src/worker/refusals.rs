@@ -257,19 +257,12 @@ pub fn check_pictures(
         }
     }
     let mut warnings = Vec::new();
-    let complaints = pictures.complaints.lines;
-    if complaints > 0 {
-        let said = pictures.complaints.summary();
-        if source.strict {
-            return refuse("Damaged", format!("{name}: {complaints} messages of the decoder: {said}"));
-        }
-        warnings.push(format!("{complaints} messages of the decoder: {said}"));
-    }
     let first = first.or(times.first().copied()).unwrap_or(0);
     let last = times.last().copied().unwrap_or(0);
     let shown = base.micros(last.saturating_sub(first).saturating_add(pictures.last_duration));
     if let Some(header) = header_micros {
-        // Sound may be longer than the film; only a film that stops well before its header says is told of.
+        // Before damage, as decoders complain of a file cut short as well, and this says more of it. Sound may be longer
+        // than the film; only a film that stops well before its header says is told of.
         let missing = header.saturating_sub(shown);
         if missing > 1_000_000 && missing > header / 20 {
             let told = format!(
@@ -282,6 +275,14 @@ pub fn check_pictures(
             }
             warnings.push(told);
         }
+    }
+    let complaints = pictures.complaints.lines;
+    if complaints > 0 {
+        let said = pictures.complaints.summary();
+        if source.strict {
+            return refuse("Damaged", format!("{name}: {complaints} messages of the decoder: {said}"));
+        }
+        warnings.push(format!("{complaints} messages of the decoder: {said}"));
     }
     Ok((times, warnings))
 }

@@ -125,6 +125,10 @@ fn pictures_are_refused_with_their_word() {
     let strict = Source { strict: true, ..source() };
     let short = pictures(&[Some(0), Some(40)]);
     assert_eq!(word(&short, &strict, Some(5_000_000)), "Truncated");
+    let mut said = short.clone();
+    said.complaints.lines = 3;
+    assert_eq!(word(&said, &strict, Some(5_000_000)), "Truncated", "decoders complain of that, too");
+    assert_eq!(word(&said, &strict, Some(80_000)), "Damaged");
     let (times, warnings) = check_pictures(&short, &source(), base, None, Some(5_000_000)).unwrap();
     assert_eq!((times, warnings.len()), (vec![0, 40], 1));
     assert_eq!(check_pictures(&short, &source(), base, None, Some(80_000)).unwrap().1.len(), 0);
