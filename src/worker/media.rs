@@ -88,6 +88,9 @@ pub struct Stream {
     /// Side data.
     #[serde(default)]
     pub side_data_list: Vec<BTreeMap<String, serde_json::Value>>,
+    /// Whether some of its packets are encrypted, as [`look_for_encryption`] found.
+    #[serde(skip)]
+    pub has_encrypted_packets: bool,
 }
 
 impl Stream {
@@ -140,6 +143,14 @@ impl Stream {
         turn.round().clamp(-360.0, 360.0) as i32
     }
 
+    /// Whether it is encrypted: by its packets, its four characters, or the key that Matroska names.
+    pub fn is_encrypted(&self) -> bool {
+        self.has_encrypted_packets
+            || ["encv", "enca", "drmi", "drms"].contains(&self.codec_tag_string.as_str())
+            || self.tag("enc_key_id").is_some()
+            || self.has_side_data("Encryption")
+    }
+
     /// Whether one of its side data has a name that contains `part`.
     pub fn has_side_data(&self, part: &str) -> bool {
         self.side_data_list
@@ -190,6 +201,40 @@ pub fn read(tools: &Tools, path: &Path) -> Outcome<Media> {
     run.json("read the header")
 }
 
+/// How much of a file is looked at for encrypted packets, seconds: protected films may begin with some that are not.
+const CLEAR_LEAD: &str = "%+60";
+
+/// Marks the streams of an MP4 file whose packets are encrypted. ffprobe names such a stream by the codec below the
+/// encryption, so the header does not tell.
+///
+/// # Errors
+/// Those of the program.
+pub fn look_for_encryption(tools: &Tools, path: &Path, media: &mut Media) -> Outcome<()> {
+    if !media.format.format_name.split(',').any(|name| name == "mov") {
+        return Ok(());
+    }
+    let mut run = tools.ffprobe();
+    run.args(["-read_intervals", CLEAR_LEAD, "-of", "csv=p=0"]);
+    run.args(["-show_entries", "packet=stream_index:packet_side_data=side_data_type"]).input(path);
+    run.lines("look for encryption", |line| {
+        if let Some(number) = encrypted_packet(line) {
+            let found = media.streams.iter_mut().find(|stream| stream.index == number);
+            found.into_iter().for_each(|stream| stream.has_encrypted_packets = true);
+        }
+        true
+    })?;
+    Ok(())
+}
+
+/// The stream of an encrypted packet: `1,Encryption info,Skip Samples`.
+fn encrypted_packet(line: &str) -> Option<u32> {
+    let (number, data) = line.split_once(',')?;
+    if !data.contains("Encryption info") {
+        return None;
+    }
+    number.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,6 +244,18 @@ mod tests {
         let media: Media = serde_json::from_str(r#"{"streams":[{}],"format":{}}"#).unwrap();
         assert!(media.film().is_none());
         assert_eq!((media.start_micros(), media.duration_micros()), (0, None));
+    }
+
+    #[test]
+    fn encrypted_packets_are_told_from_others() {
+        let lines = [
+            "0,Encryption info",
+            "1,Encryption info,Skip Samples",
+            "2,Skip Samples,1024",
+            "3",
+            "x,Encryption info",
+        ];
+        assert_eq!(lines.map(encrypted_packet), [Some(0), Some(1), None, None, None]);
     }
 
     #[test]

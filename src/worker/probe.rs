@@ -29,7 +29,8 @@ pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) 
     prove_destination(mounts, task)?;
     let file = FileIdentity::of(&source)?;
     check_first_bytes(&task.source.path, &first_bytes(&source)?)?;
-    let media = read_header(tools, &source, &task.source.path)?;
+    let mut media = read_header(tools, &source, &task.source.path)?;
+    media::look_for_encryption(tools, &source, &mut media)?;
     let accepted = check_header(&media, &task.source, container)?;
     let mut warnings = accepted.warnings.clone();
 

@@ -108,10 +108,12 @@ pub fn check_header<'a>(media: &'a Media, source: &Source, container: Container)
     let stream = choose(media, source)?;
     let invalid =
         |what: &str| Failure::stop(Code::InvalidSource, format!("{name}: the video stream has no {what}"));
-    if ["encv", "enca", "drmi"].contains(&stream.codec_tag_string.as_str())
-        || stream.has_side_data("Encryption")
-    {
-        return refuse("Encrypted", format!("stream {} of {name} is encrypted", stream.index));
+    if let Some(encrypted) = media.streams.iter().find(|stream| stream.is_encrypted()) {
+        let (kind, number) = (&encrypted.codec_type, encrypted.index);
+        return refuse(
+            "Encrypted",
+            format!("{kind} stream {number} of {name} is encrypted; name a film without DRM"),
+        );
     }
     let height =
         stream.height.filter(|height| (1..=32_768).contains(height)).ok_or_else(|| invalid("size"))?;

@@ -13,7 +13,9 @@
 
 mod bench;
 mod film;
+mod made;
 mod range;
+mod refused;
 
 use bench::{Bench, Engine, ExpectDone as _};
 use film::{Clip, Facts};

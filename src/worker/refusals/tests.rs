@@ -44,6 +44,8 @@ fn headers_are_refused_with_their_word() {
     }
     let two = format!("{},{}", film(""), film("").replace(r#""index":0"#, r#""index":1"#));
     assert_eq!(word(&media(&two), &source(), Container::Mp4), "SeveralVideoStreams");
+    let sound = r#"{"index":1,"codec_type":"audio","codec_name":"opus","tags":{"ENC_KEY_ID":"a7e6"}}"#;
+    assert_eq!(word(&media(&format!("{},{sound}", film(""))), &source(), Container::Mkv), "Encrypted");
     let named = Source { video_stream: Some(1), ..source() };
     assert_eq!(check_header(&media(&two), &named, Container::Mp4).unwrap().stream.index, 1);
 }
