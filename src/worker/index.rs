@@ -2,6 +2,7 @@
 //! pictures by number; the hashes prove that a cut found the right ones.
 
 mod pass;
+mod shape;
 
 use std::io::{Cursor, Read as _};
 use std::path::Path;
@@ -18,6 +19,7 @@ use super::ratio::Ratio;
 use crate::api::worker::Code;
 
 pub use pass::{HashLine, Pictures, Seen, first_time, read_hash_line, read_hashes, scan};
+pub use shape::{ShapeChange, shape_change};
 
 /// Most bytes that an index may unfold to.
 const MAX_INDEX_BYTES: u64 = 1 << 30;

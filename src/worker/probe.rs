@@ -9,13 +9,13 @@ use super::colour::Colour;
 use super::failure::{Failure, Outcome, on_file};
 use super::ffmpeg::Tools;
 use super::folder::{Mounts, WorkFolder};
-use super::index::{FileIdentity, Index, first_time, scan};
+use super::index::{FileIdentity, Index, first_time, scan, shape_change};
 use super::lines::printable;
 use super::media::{self, Media};
 use super::plan::{Plan, PlanError, Wishes, plan};
 use super::publish::{free_bytes, human, write_json};
 use super::range::{Excerpt, TimeRange};
-use super::refusals::{Container, check_first_bytes, check_header, check_pictures};
+use super::refusals::{Container, check_first_bytes, check_header, check_pictures, check_shape};
 use super::sweep::sweep;
 use crate::api::worker::{Code, ProbeFigures, ProbeTask};
 
@@ -155,6 +155,8 @@ fn make_index(
         Some(excerpt) => excerpt.asked.empty(&task.source.path, media.duration_micros()),
         None => Failure::stop(Code::InvalidSource, "the film has no picture"),
     };
+    let change = shape_change(tools, source, media, stream, window.as_ref())?;
+    check_shape(&task.source.path, base, change.as_ref())?;
     let pictures = scan(tools, source, stream.index, base, window.as_ref())?.ok_or_else(empty)?;
     let header = media.duration_micros().filter(|_| window.as_ref().is_none_or(|window| window.to.is_none()));
     let (pts, mut warnings) =

@@ -4,9 +4,9 @@
 
 use super::colour::{Colour, bits, has_alpha};
 use super::failure::{Failure, Outcome};
-use super::index::{Pictures, count};
+use super::index::{Pictures, ShapeChange, count};
 use super::media::{Media, Stream};
-use super::ratio::Ratio;
+use super::ratio::{Ratio, seconds};
 use crate::api::worker::{Code, Deinterlace, Source};
 
 /// Container of the result.
@@ -214,6 +214,21 @@ fn interlaced(name: &str, how: &str, source: &Source) -> String {
         Deinterlace::Frame | Deinterlace::Field => "this version cannot deinterlace; do it first",
     };
     format!("{name} is interlaced ({how}); {answer}")
+}
+
+/// Refuses a film the shape of whose pixels changes.
+///
+/// # Errors
+/// [`Code::UnsupportedSource`] with the word of the refusal.
+pub fn check_shape(name: &str, base: Ratio, change: Option<&ShapeChange>) -> Outcome<()> {
+    let Some(ShapeChange { from, to, at }) = change else { return Ok(()) };
+    let at = at.map_or_else(String::new, |at| format!(" at {} s", seconds(base.micros(at))));
+    refuse(
+        "FormatChanges",
+        format!(
+            "{name} changes the shape of its pixels from {from} to {to}{at}; cut it there and upscale the pieces"
+        ),
+    )
 }
 
 /// Looks at the pictures; their times and what is odd. `first`: time of the film's first picture, if it is not the first

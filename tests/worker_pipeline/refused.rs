@@ -25,3 +25,28 @@ fn an_encrypted_film_is_told_as_such() {
     let told = refused(&bench, "drm.mp4", "Encrypted: ");
     assert!(told.contains("video stream 0 of drm.mp4"), "{told}");
 }
+
+/// A transport stream of two seconds, the second of another size or shape.
+fn joined(bench: &Bench, name: &str, size: &str, shape: &str) {
+    let second = |part: &str, size: &str, more: &str| {
+        let how = format!("-f lavfi -i testsrc2=s={size}:r=25:d=1 {more} -c:v libx264 -pix_fmt yuv420p");
+        make(bench, part, &how);
+        std::fs::read(bench.source(part)).unwrap()
+    };
+    let first = second("1.ts", "160x96", "-vf setsar=1");
+    let then = second("2.ts", size, &format!("-vf setsar={shape} -output_ts_offset 1.2"));
+    std::fs::write(bench.source(name), [first, then].concat()).unwrap();
+}
+
+#[test]
+fn a_film_that_changes_its_size_or_the_shape_of_its_pixels_is_refused() {
+    let bench = Bench::new("changes");
+    joined(&bench, "same.ts", "160x96", "1");
+    assert_eq!(bench.probe("same.ts", "out.mkv").code, Code::Done);
+    joined(&bench, "shape.ts", "160x96", "16/11");
+    let told = refused(&bench, "shape.ts", "FormatChanges: ");
+    assert!(told.contains("from 1/1 to 16/11 at 2."), "{told}");
+    joined(&bench, "size.ts", "320x192", "1");
+    let told = refused(&bench, "size.ts", "FormatChanges: ");
+    assert!(told.contains("from 160x96 yuv420p to 320x192 yuv420p at picture 25"), "{told}");
+}

@@ -283,7 +283,8 @@ pub fn scan(
     let Some(first) = tally.first else {
         return if window.is_some() { Ok(None) } else { Err(nothing_decodes(&complaints)) };
     };
-    if tally.count != count(hashes.len()) {
+    // Of pictures of another size none is hashed; that they come is all that counts then.
+    if tally.differs.is_none() && tally.count != count(hashes.len()) {
         return Err(Failure::stop(
             Code::Internal,
             format!("the decode told {} pictures and {} hashes", tally.count, hashes.len()),
