@@ -146,26 +146,39 @@ fn prove_size(found: (u32, u32), wanted: (u32, u32), number: u32) -> Outcome<()>
     bad(number, format!("it is {}x{} instead of {}x{}", found.0, found.1, wanted.0, wanted.1))
 }
 
-/// Every picture of a folder has the size; ffmpeg would stretch odd ones without a word.
+/// The folder of a pattern like `in/in_*.png`, and what its names begin and end with. `None` without exactly one star, or
+/// if it is in the folder's name.
+fn parts_of(pattern: &str) -> Option<(&str, &str, &str)> {
+    let (before, ending) = pattern.split_once('*')?;
+    let (folder, beginning) = before.rsplit_once('/').unwrap_or(("", before));
+    (!ending.contains(['*', '/'])).then_some((folder, beginning, ending))
+}
+
+/// Every picture of a pattern below a folder has the size; ffmpeg would stretch odd ones without a word.
 fn prove_pictures(folder: &Path, pattern: &str, size: (u32, u32), number: u32) -> Outcome<()> {
-    let Some(("", ending)) = pattern.split_once('*') else {
-        let text = format!("the profile's pattern {pattern} is not a star and an ending");
+    let Some((below, beginning, ending)) = parts_of(pattern) else {
+        let text = format!("the profile's pattern {pattern} is not a path with one star in its last part");
         return Err(Failure::stop(Code::Usage, text));
     };
-    let entries = match std::fs::read_dir(folder) {
+    let folder = folder.join(below);
+    let entries = match std::fs::read_dir(&folder) {
         Ok(entries) => entries,
         Err(error) => return bad(number, format!("its folder cannot be read: {error}")),
     };
     let mut found = 0usize;
     for entry in entries.take(MAX_FILES) {
-        let path = entry.map_err(on_file("read", folder))?.path();
-        if !path.to_string_lossy().ends_with(ending) {
+        let entry = entry.map_err(on_file("read", &folder))?;
+        let name = entry.file_name();
+        let named = name.to_string_lossy();
+        let is_one = named.strip_prefix(beginning).is_some_and(|rest| rest.ends_with(ending))
+            && !named.starts_with('.');
+        if !is_one {
             continue;
         }
         found = found.saturating_add(1);
-        match png_size(&path) {
+        match png_size(&entry.path()) {
             Some(of_file) => prove_size(of_file, size, number)?,
-            None => return bad(number, format!("{} is not a PNG file", path.display())),
+            None => return bad(number, format!("{} is not a PNG file", entry.path().display())),
         }
     }
     if found == 0 { bad(number, format!("no file is like {pattern}")) } else { Ok(()) }
@@ -243,7 +256,9 @@ mod tests {
         let prove =
             |pattern: &str| prove_pictures(root.path(), pattern, (3, 2), 0).map_err(|error| error.code());
         assert_eq!(prove("*.png"), Err(Code::BadOutput));
-        assert_eq!(prove("a*b*c"), Err(Code::Usage));
+        for pattern in ["a*b*c", "a.png", "a*/b.png"] {
+            assert_eq!(prove(pattern), Err(Code::Usage), "{pattern}");
+        }
         let png = |width: u8| {
             let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR".to_vec();
             bytes.extend([0, 0, 0, width, 0, 0, 0, 2]);
@@ -256,5 +271,11 @@ mod tests {
         assert_eq!(prove("*.png"), Err(Code::BadOutput));
         std::fs::write(root.path().join("2.png"), "").unwrap();
         assert_eq!(prove("*.png"), Err(Code::BadOutput));
+        assert_eq!(prove("1*.png"), Ok(()), "the other does not begin like that");
+        assert_eq!(prove("in/in_*.png"), Err(Code::BadOutput));
+        std::fs::create_dir(root.path().join("in")).unwrap();
+        std::fs::write(root.path().join("in/in_00000.png"), png(3)).unwrap();
+        std::fs::write(root.path().join("in/other.png"), "").unwrap();
+        assert_eq!(prove("in/in_*.png"), Ok(()));
     }
 }
