@@ -3,6 +3,7 @@
 
 mod excerpt;
 mod join;
+mod sound;
 mod verify;
 
 use std::path::{Path, PathBuf};

@@ -12,6 +12,7 @@
 )]
 
 mod bench;
+mod families;
 mod film;
 mod made;
 mod range;

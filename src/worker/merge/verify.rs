@@ -1,16 +1,16 @@
 //! The result verified before it gets its name: streams, size, count, every time, the payload of all sound; and in
 //! full, every picture against its own source picture.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::excerpt::Excerpt;
 use super::join::{copied, delay_micros};
+use super::sound;
 use crate::api::worker::Code;
 use crate::worker::compare::{RAW, films, shrink};
 use crate::worker::cut;
 use crate::worker::failure::{Failure, Outcome};
-use crate::worker::ffmpeg::{Invocation, Tools};
+use crate::worker::ffmpeg::Tools;
 use crate::worker::media::{self, Media, Stream};
 use crate::worker::parts::Manifest;
 use crate::worker::prepare::Work;
@@ -39,7 +39,7 @@ pub struct Checked<'a> {
     pub full: bool,
 }
 
-fn wrong<T>(text: impl std::fmt::Display) -> Outcome<T> {
+pub(super) fn wrong<T>(text: impl std::fmt::Display) -> Outcome<T> {
     Err(Failure::stop(Code::BadOutput, format!("the joined film is wrong: {text}")))
 }
 
@@ -51,9 +51,9 @@ pub fn verify(tools: &Tools, checked: &Checked<'_>) -> Outcome<Vec<String>> {
     let media = media::read(tools, checked.result)?;
     let Some(film) = media.film() else { return wrong("it has no video stream") };
     streams(checked, &media, film)?;
-    times(tools, checked, &media, film)?;
+    let first = times(tools, checked, &media, film)?;
     let mut done = vec!["streams".to_owned(), "size".to_owned(), "times".to_owned()];
-    let tracks = sound(tools, checked, &media)?;
+    let tracks = sound::verify(tools, checked, &media, &first)?;
     if tracks > 0 {
         done.push(format!("sound of {tracks} tracks"));
     }
@@ -97,7 +97,16 @@ fn streams(checked: &Checked<'_>, media: &Media, film: &Stream) -> Outcome<()> {
 }
 
 /// Every picture's time since the first, in whole ticks; and the first one's delay.
-fn times(tools: &Tools, checked: &Checked<'_>, media: &Media, film: &Stream) -> Outcome<()> {
+/// When the first picture of a result comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct First {
+    /// Microseconds.
+    pub micros: i64,
+    /// How far it and others may be from where they belong, microseconds: [`DELAY`] and a tick.
+    pub tolerance: u64,
+}
+
+fn times(tools: &Tools, checked: &Checked<'_>, media: &Media, film: &Stream) -> Outcome<First> {
     let index = &checked.work.index;
     let base =
         film.base().ok_or_else(|| Failure::stop(Code::BadOutput, "the joined film has no time base"))?;
@@ -127,118 +136,31 @@ fn times(tools: &Tools, checked: &Checked<'_>, media: &Media, film: &Stream) -> 
     if let Some(number) = late {
         return wrong(format!("picture {number} is not at its time"));
     }
-    let delay = base.micros(first).saturating_sub(media.start_micros());
+    let first =
+        First { micros: base.micros(first), tolerance: DELAY.saturating_add(base.micros(1).unsigned_abs()) };
+    end(checked, film, base, first)?;
+    if media.streams.iter().any(|stream| stream.codec_type == "audio") {
+        // The sound says where the first picture belongs, more exactly than the file's start.
+        return Ok(first);
+    }
+    let delay = first.micros.saturating_sub(media.start_micros());
     let wanted = delay_micros(index, checked.of_source);
-    if delay.abs_diff(wanted) > DELAY.saturating_add(tick_micros(base)) {
+    if delay.abs_diff(wanted) > first.tolerance {
         return wrong(format!("the first picture comes {delay} us after the start instead of {wanted}"));
     }
-    Ok(())
+    Ok(first)
 }
 
-fn tick_micros(base: Ratio) -> u64 {
-    base.micros(1).unsigned_abs()
-}
-
-/// The payload of every sound track, bit for bit; how many there are.
-fn sound(tools: &Tools, checked: &Checked<'_>, media: &Media) -> Outcome<usize> {
-    if reframed(checked.of_source) {
-        // AAC of broadcasts loses the header of every packet in any file format; its samples stay.
-        return Ok(0);
-    }
-    let tracks = |media: &Media| media.streams.iter().filter(|stream| stream.codec_type == "audio").count();
-    if tracks(media) == 0 {
-        return Ok(0);
-    }
-    let excerpt = Excerpt::of(&checked.work.index);
-    let of_source = payloads(tools, checked.source, checked.of_source, excerpt.as_ref())?;
-    let of_result = payloads(tools, checked.result, media, None)?;
-    if of_source == of_result {
-        if let Some(excerpt) = excerpt {
-            begins(tools, checked, media, &excerpt)?;
-        }
-        return Ok(of_result.len());
-    }
-    let differs = of_source
-        .iter()
-        .zip(&of_result)
-        .position(|(a, b)| a != b)
-        .unwrap_or(of_source.len().min(of_result.len()));
-    wrong(format!("sound track {differs} is not the source's bit for bit ({:?})", checked.container))
-}
-
-/// Whether the container of the source frames AAC in its own way.
-fn reframed(media: &Media) -> bool {
-    media.format.format_name.contains("mpegts") && media.streams.iter().any(|stream| stream.codec() == "aac")
-}
-
-/// The sound tracks of a file as packets with the times that it states, those of a range only.
-fn packets(tools: &Tools, path: &Path, media: &Media, excerpt: Option<&Excerpt>) -> Invocation {
-    let mut run = tools.ffmpeg();
-    run.args(["-copyts"]).input(path).args(["-map", "0:a", "-c", "copy"]);
-    let Some(excerpt) = excerpt else { return run };
-    run.args(["-t", &format!("{}us", excerpt.start_micros().saturating_add(excerpt.read_micros()))]);
-    let tracks = media.streams.iter().filter(|stream| stream.codec_type == "audio");
-    for (number, track) in (0u32..).zip(tracks) {
-        if let Some(filter) = excerpt.filter(track, false) {
-            run.args([&format!("-bsf:{number}"), &filter]);
-        }
-    }
-    run
-}
-
-/// The first packet of every sound track of a range comes as long after the first picture as in the source.
-fn begins(tools: &Tools, checked: &Checked<'_>, media: &Media, excerpt: &Excerpt) -> Outcome<()> {
-    let of_source = starts(tools, checked.source, checked.of_source, Some(excerpt))?;
-    let of_result = starts(tools, checked.result, media, None)?;
-    let start = excerpt.start_micros().saturating_sub(media.start_micros());
-    for (track, begin) in &of_result {
-        let wanted = of_source.get(track).map(|begin| begin.saturating_sub(start));
-        if wanted.is_none_or(|wanted| wanted.abs_diff(*begin) > DELAY) {
-            return wrong(format!("sound track {track} begins at {begin} us instead of {wanted:?}"));
-        }
+/// The last picture ends where the source's does, if the container says when the film ends.
+fn end(checked: &Checked<'_>, film: &Stream, base: Ratio, first: First) -> Outcome<()> {
+    let (Some(start), Some(ticks)) = (film.start_pts, film.duration_ts) else { return Ok(()) };
+    let index = &checked.work.index;
+    let lasts = base.micros(start.saturating_add(ticks)).saturating_sub(first.micros);
+    let wanted = index.base.micros(index.duration());
+    if lasts.abs_diff(wanted) > first.tolerance {
+        return wrong(format!("its pictures last {lasts} us instead of {wanted}"));
     }
     Ok(())
-}
-
-/// When the first packet of each sound track comes, microseconds, by the track's number.
-fn starts(
-    tools: &Tools,
-    path: &Path,
-    media: &Media,
-    excerpt: Option<&Excerpt>,
-) -> Outcome<BTreeMap<u32, i64>> {
-    let mut run = packets(tools, path, media, excerpt);
-    run.args(["-frames:a", "1", "-f", "framehash", "-hash", "crc32", "pipe:1"]);
-    let (mut bases, mut starts) = (BTreeMap::<u32, Ratio>::new(), BTreeMap::new());
-    run.lines("read when the sound begins", |line| {
-        if let Some((track, base)) = line.strip_prefix("#tb ").and_then(|told| told.split_once(": ")) {
-            let base = base.trim().parse::<Ratio>().ok();
-            bases.extend(track.parse::<u32>().ok().zip(base));
-        } else if !line.starts_with('#') {
-            let mut fields = line.split(',').map(str::trim);
-            let track: Option<u32> = fields.next().and_then(|track| track.parse().ok());
-            let time: Option<i64> = fields.nth(1).and_then(|time| time.parse().ok());
-            if let Some((track, (base, time))) =
-                track.and_then(|track| Some((track, (bases.get(&track)?, time?))))
-            {
-                starts.entry(track).or_insert(base.micros(time));
-            }
-        }
-        true
-    })?;
-    Ok(starts)
-}
-
-/// SHA-256 of all packets of each sound track.
-fn payloads(tools: &Tools, path: &Path, media: &Media, excerpt: Option<&Excerpt>) -> Outcome<Vec<String>> {
-    let mut run = packets(tools, path, media, excerpt);
-    run.args(["-f", "streamhash", "-hash", "sha256", "pipe:1"]);
-    let mut hashes = Vec::new();
-    run.lines("hash the sound", |line| {
-        hashes.extend(line.split_once('=').map(|(_, hash)| hash.to_owned()));
-        true
-    })?;
-    Ok(hashes)
 }
 
 /// Every picture of the result against its own source picture.
