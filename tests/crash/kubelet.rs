@@ -108,6 +108,7 @@ async fn probe(world: &World, pod: &Pod) {
         segments: SEGMENTS,
         frames: u64::from(SEGMENTS * PICTURES),
         longest_read: 77,
+        longest_owned: PICTURES,
         width: 640,
         height: 360,
         scale: 2,

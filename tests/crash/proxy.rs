@@ -1,4 +1,5 @@
-//! A way to the API server that counts the controller's writes and ends its life at one of them.
+//! A way to the API server that counts a controller's writes and plays a trick at one of them: ends the controller's
+//! life, holds a request back, or refuses it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,14 +12,22 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use kube::Client;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use video_upscale::api::keys::{self, Role};
+
+use crate::world::AGAIN;
 
 /// Largest request that is passed on, bytes.
 const LARGEST: usize = 4 << 20;
 /// A process that got its answer lives on for so long if it asks nothing more.
 const LAST_BREATH: Duration = Duration::from_millis(100);
+
+/// Until when somebody else has to have made a pod.
+pub const NOBODY_CAME: Duration = Duration::from_secs(8);
 
 /// Where in a write the controller dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +65,36 @@ impl fmt::Display for Cut {
     }
 }
 
+/// What happens to a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trick {
+    /// The controller dies.
+    Die(Cut),
+    /// The n-th create of a segment's pod arrives late, whether anybody still waits for the answer or not.
+    Stall {
+        /// From 1.
+        create: u32,
+        /// By so much.
+        length: Duration,
+    },
+    /// The n-th create of a segment's pod is refused once somebody else has made that pod; or goes through, if nobody
+    /// does in [`NOBODY_CAME`].
+    RefuseOnceMade {
+        /// From 1.
+        create: u32,
+    },
+}
+
+impl fmt::Display for Trick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Die(cut) => write!(f, "dead_{cut}"),
+            Self::Stall { create, length } => write!(f, "create_{create}_stalled_for_{}_s", length.as_secs()),
+            Self::RefuseOnceMade { create } => write!(f, "create_{create}_refused_once_made"),
+        }
+    }
+}
+
 /// Ends the controller's process; returns when it is gone.
 pub type Kill = Arc<dyn Fn() + Send + Sync>;
 
@@ -69,7 +108,7 @@ pub struct Proxy {
 
 struct Shared {
     client: Client,
-    cut: Option<Cut>,
+    trick: Option<Trick>,
     kill: Kill,
     seen: Mutex<Seen>,
 }
@@ -77,6 +116,7 @@ struct Shared {
 #[derive(Default)]
 struct Seen {
     writes: u32,
+    creates: u32,
     kinds: BTreeMap<String, u32>,
     struck: Option<String>,
     /// The answer to the fatal write is on its way.
@@ -85,10 +125,10 @@ struct Seen {
 
 impl Proxy {
     /// Opens it.
-    pub async fn open(client: Client, cut: Option<Cut>, kill: Kill) -> Self {
+    pub async fn open(client: Client, trick: Option<Trick>, kill: Kill) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { client, cut, kill, seen: Mutex::default() });
+        let shared = Arc::new(Shared { client, trick, kill, seen: Mutex::default() });
         let router = Router::new().fallback(pass).with_state(Arc::clone(&shared));
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { address, shared, server }
@@ -112,10 +152,29 @@ impl Drop for Proxy {
 }
 
 async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let Some(fatal) = shared.count(&request) else {
+    let (segment, request) = segment_of_create(request).await;
+    let Some(blow) = shared.count(&request, segment.is_some()) else {
         return forward(&shared.client, request).await;
     };
-    match fatal {
+    let place = match (blow, segment) {
+        (Blow::Death(place), _) => place,
+        (Blow::Late(length), _) => {
+            // In a task of its own, as nobody may wait for it any more.
+            let late = tokio::spawn(async move {
+                tokio::time::sleep(length).await;
+                forward(&shared.client, request).await
+            });
+            return late.await.unwrap();
+        }
+        (Blow::RefusedOnceMade, Some(pod)) => {
+            return match tokio::time::timeout(NOBODY_CAME, shared.made(&pod)).await {
+                Ok(()) => refusal(),
+                Err(_) => forward(&shared.client, request).await,
+            };
+        }
+        (Blow::RefusedOnceMade, None) => return forward(&shared.client, request).await,
+    };
+    match place {
         Place::Before => {
             shared.strike();
             nobody()
@@ -137,25 +196,77 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
 }
 
 impl Shared {
-    /// Counts a write; `Some` if it is the fatal one. A request after a fatal answer is the last one, too.
-    fn count(&self, request: &Request) -> Option<Place> {
+    /// Counts a write, and says what happens to it. A request after a fatal answer is the last one, too.
+    fn count(&self, request: &Request, creates_segment: bool) -> Option<Blow> {
         let mut seen = self.seen.lock().unwrap();
         if seen.dying {
-            return Some(Place::Before);
+            return Some(Blow::Death(Place::Before));
         }
         let kind = kind(request)?;
         seen.writes += 1;
+        seen.creates += u32::from(creates_segment);
         *seen.kinds.entry(kind.clone()).or_default() += 1;
-        let cut = self.cut.filter(|cut| cut.write == seen.writes && seen.struck.is_none())?;
+        if seen.struck.is_some() {
+            return None;
+        }
+        let is_create = |create: u32| creates_segment && create == seen.creates;
+        let blow = match self.trick? {
+            Trick::Die(cut) if cut.write == seen.writes => Blow::Death(cut.place),
+            Trick::Stall { create, length } if is_create(create) => Blow::Late(length),
+            Trick::RefuseOnceMade { create } if is_create(create) => Blow::RefusedOnceMade,
+            _ => return None,
+        };
         seen.struck = Some(kind);
-        seen.dying = true;
-        Some(cut.place)
+        seen.dying = matches!(blow, Blow::Death(_));
+        Some(blow)
+    }
+
+    /// Waits until a pod is there.
+    async fn made(&self, pod: &Made) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
+        while pods.get_opt(&pod.name).await.unwrap().is_none() {
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     fn strike(&self) {
         (self.kill)();
         self.seen.lock().unwrap().dying = false;
     }
+}
+
+/// What happens to one write.
+enum Blow {
+    Death(Place),
+    Late(Duration),
+    RefusedOnceMade,
+}
+
+/// A segment's pod that somebody wants to make.
+struct Made {
+    namespace: String,
+    name: String,
+}
+
+/// Whether a request makes a segment's pod, and which.
+async fn segment_of_create(request: Request) -> (Option<Made>, Request) {
+    if kind(&request).as_deref() != Some("create pods") {
+        return (None, request);
+    }
+    let (parts, body) = request.into_parts();
+    let bytes = axum::body::to_bytes(body, LARGEST).await.unwrap();
+    let pod: Pod = serde_json::from_slice(&bytes).unwrap();
+    let is_segment = pod.labels().get(keys::ROLE).and_then(|role| Role::parse(role)) == Some(Role::Segment);
+    // The namespace stands in the path, and in our own objects.
+    let made = Made { namespace: pod.namespace().unwrap_or_default(), name: pod.name_any() };
+    (is_segment.then_some(made), Request::from_parts(parts, Body::from(bytes)))
+}
+
+/// What a quota or a policy says.
+fn refusal() -> Response {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "refused by the test", "reason": "Forbidden", "code": 403});
+    (StatusCode::FORBIDDEN, [("content-type", "application/json")], status.to_string()).into_response()
 }
 
 /// What a write is; `None` for reads and for events, which nobody waits for.

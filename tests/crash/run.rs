@@ -1,7 +1,8 @@
-//! One run: a world, the controller over the proxy, its death and its successor, and what must be true of it all.
+//! One run: a world, a controller or several over proxies, their tricks, and what must be true of it all.
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use video_upscale::api::conditions::ConditionType;
 use video_upscale::api::keys;
 use video_upscale::api::video_upscale::VideoUpscale;
 
-use crate::proxy::{Cut, Kill, Proxy};
+use crate::proxy::{Kill, Proxy, Trick};
 use crate::world::{CROWDED, SEGMENTS, TOO_LARGE, World, eventually};
 use crate::{agent, kubelet};
 
@@ -48,34 +49,30 @@ impl Figures {
     }
 }
 
-/// The controller's process; killed when dropped.
-struct Controller {
+/// A controller with its way to the API server; killed when dropped. A dead one gets a successor.
+struct Life {
+    number: usize,
     process: Arc<Mutex<Option<Child>>>,
+    proxy: Proxy,
 }
 
-impl Controller {
-    fn new() -> Self {
-        Self { process: Arc::default() }
+impl Life {
+    async fn begin(world: &World, number: usize, trick: Option<Trick>) -> Self {
+        let process: Arc<Mutex<Option<Child>>> = Arc::default();
+        let proxy = Proxy::open(world.client.clone(), trick, kill(Arc::clone(&process))).await;
+        let life = Self { number, process, proxy };
+        life.start(world);
+        life
     }
 
-    fn kill(&self) -> Kill {
-        let process = Arc::clone(&self.process);
-        Arc::new(move || {
-            if let Some(mut process) = process.lock().unwrap().take() {
-                process.kill().unwrap();
-                process.wait().unwrap();
-            }
-        })
-    }
-
-    fn start(&self, world: &World, proxy: &Proxy, life: u32) {
-        let kubeconfig = world.file("kubeconfig");
+    fn start(&self, world: &World) {
+        let kubeconfig = world.file(&format!("kubeconfig-{}", self.number));
         let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "proxy",
-            "clusters": [{"name": "proxy", "cluster": {"server": format!("http://{}", proxy.address)}}],
+            "clusters": [{"name": "proxy", "cluster": {"server": format!("http://{}", self.proxy.address)}}],
             "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "nobody"}}],
             "users": [{"name": "nobody", "user": {}}]});
         std::fs::write(&kubeconfig, config.to_string()).unwrap();
-        let log = File::create(world.file(&format!("controller-{life}.log"))).unwrap();
+        let log = File::options().append(true).create(true).open(self.log(world)).unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_upscale-controller"))
             .args(["--namespace", &world.release(), "--watch-namespaces", &world.namespace()])
             .args(["--worker-image=played:1", "--runtime-class=", "--listen=127.0.0.1:0"])
@@ -90,60 +87,83 @@ impl Controller {
         *self.process.lock().unwrap() = Some(process);
     }
 
-    fn is_dead(&self) -> bool {
-        self.process.lock().unwrap().is_none()
+    fn revive(&self, world: &World) {
+        let dead = self.process.lock().unwrap().is_none();
+        if dead {
+            self.start(world);
+        }
+    }
+
+    fn log(&self, world: &World) -> PathBuf {
+        world.file(&format!("controller-{}.log", self.number))
     }
 }
 
-impl Drop for Controller {
+impl Drop for Life {
     fn drop(&mut self) {
-        (self.kill())();
+        kill(Arc::clone(&self.process))();
     }
 }
 
-/// Runs a job with a death at `cut`, and says what was wrong.
-pub async fn run(client: &Client, cut: Option<Cut>) -> Result<Figures, String> {
+fn kill(process: Arc<Mutex<Option<Child>>>) -> Kill {
+    Arc::new(move || {
+        if let Some(mut process) = process.lock().unwrap().take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    })
+}
+
+/// Runs a job under one controller for each trick, all at once, and says what was wrong.
+pub async fn run(client: &Client, tricks: &[Option<Trick>]) -> Result<Figures, String> {
     let world = Arc::new(World::make(client.clone()).await);
-    let controller = Controller::new();
-    let proxy = Proxy::open(client.clone(), cut, controller.kill()).await;
+    let mut lives = Vec::new();
+    for (number, trick) in tricks.iter().enumerate() {
+        lives.push(Life::begin(&world, number, *trick).await);
+    }
     let mut players = JoinSet::new();
     players.spawn(kubelet::run(Arc::clone(&world)));
-    players.spawn(claims_are_single(Arc::clone(&world)));
+    players.spawn(claims_are_single(Arc::clone(&world), tricks.len()));
     for node in 0..world.nodes.len() {
         players.spawn(agent::report(Arc::clone(&world), node));
     }
-    controller.start(&world, &proxy, 0);
     world.begin().await;
     let outcome = tokio::select! {
-        outcome = to_the_end(&world, &controller, &proxy) => outcome,
+        outcome = to_the_end(&world, &lives) => outcome,
         player = players.join_next() => Err(format!("a player ended: {player:?}")),
     };
     let mut faults = std::mem::take(&mut *world.faults.lock().unwrap());
     faults.extend(outcome.err());
     faults.extend(faults_of_the_result(&world));
-    drop(controller);
     players.shutdown().await;
-    let figures = Figures { kinds: proxy.kinds(), struck: proxy.struck() };
+    let figures = Figures {
+        kinds: lives.iter().flat_map(|life| life.proxy.kinds()).fold(
+            BTreeMap::new(),
+            |mut all, (kind, count)| {
+                *all.entry(kind).or_default() += count;
+                all
+            },
+        ),
+        struck: lives.iter().find_map(|life| life.proxy.struck()),
+    };
     if faults.is_empty() {
+        drop(lives);
         world.end().await;
         return Ok(figures);
     }
-    let said = (0..2).map(|life| {
-        std::fs::read_to_string(world.file(&format!("controller-{life}.log"))).unwrap_or_default()
-    });
-    let said: Vec<String> = said.collect();
+    let said: Vec<String> =
+        lives.iter().map(|life| std::fs::read_to_string(life.log(&world)).unwrap_or_default()).collect();
+    drop(lives);
     let state = format!("{:?}", world.ours::<VideoUpscale>().get("film").await.map(|job| job.status));
     world.end().await;
-    Err(format!("{}\n{state}\n{}", faults.join("\n"), said.join("\n--- the successor\n")))
+    Err(format!("{}\n{state}\n{}", faults.join("\n"), said.join("\n--- the other\n")))
 }
 
 /// Waits for the end of the job and of everything that it held; a dead controller gets its successor.
-async fn to_the_end(world: &World, controller: &Controller, proxy: &Proxy) -> Result<(), String> {
+async fn to_the_end(world: &World, lives: &[Life]) -> Result<(), String> {
     let jobs: Api<VideoUpscale> = world.ours();
     eventually("the job is finished", LIMIT, async || {
-        if controller.is_dead() {
-            controller.start(world, proxy, 1);
-        }
+        lives.iter().for_each(|life| life.revive(world));
         let job = jobs.get("film").await.unwrap();
         let conditions = job.status.map(|status| status.conditions).unwrap_or_default();
         conditions.iter().any(|c| c.type_ == ConditionType::Finished.as_str() && c.status == "True")
@@ -151,9 +171,7 @@ async fn to_the_end(world: &World, controller: &Controller, proxy: &Proxy) -> Re
     .await?;
     let leases: Api<Lease> = Api::namespaced(world.client.clone(), &world.release());
     eventually("every claim is given back", RELEASED, async || {
-        if controller.is_dead() {
-            controller.start(world, proxy, 1);
-        }
+        lives.iter().for_each(|life| life.revive(world));
         let claims = leases.list(&ListParams::default()).await.unwrap();
         claims.iter().all(|claim| claim.spec.as_ref().is_none_or(|spec| spec.holder_identity.is_none()))
     })
@@ -174,33 +192,28 @@ async fn to_the_end(world: &World, controller: &Controller, proxy: &Proxy) -> Re
     }
 }
 
-/// At no revision do two claims name one segment.
-async fn claims_are_single(world: Arc<World>) {
+/// At no revision do two claims name one segment. Two controllers may claim a card each for the same pod, of which only
+/// one can be made; but never for two attempts.
+async fn claims_are_single(world: Arc<World>, controllers: usize) {
     let leases: Api<Lease> = Api::namespaced(world.client.clone(), &world.release());
     let mut events = watcher(leases, watcher::Config::default()).boxed();
-    let mut held: BTreeMap<String, String> = BTreeMap::new();
+    let mut held: BTreeMap<String, (String, String)> = BTreeMap::new();
     while let Some(event) = events.next().await {
         let (watcher::Event::Apply(lease) | watcher::Event::InitApply(lease)) = event.unwrap() else {
             continue;
         };
+        let gpu = lease.name_any();
+        held.remove(&gpu);
         let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
         let quarantined = lease.annotations().contains_key(keys::QUARANTINED);
-        match holder.and_then(|_| lease.annotations().get(keys::SEGMENT).cloned()).filter(|_| !quarantined) {
-            Some(segment) => {
-                if let Some((other, _)) =
-                    held.iter().find(|(gpu, of)| **of == segment && **gpu != lease.name_any())
-                {
-                    world.fault(format!(
-                        "{other} and {} are both claimed for segment {segment}",
-                        lease.name_any()
-                    ));
-                }
-                held.insert(lease.name_any(), segment);
-            }
-            None => {
-                held.remove(&lease.name_any());
-            }
+        let claim = lease.annotations().get(keys::SEGMENT).cloned().zip(holder).filter(|_| !quarantined);
+        let Some((segment, pod)) = claim else { continue };
+        let same =
+            |(_, (of, by)): &(&String, &(String, String))| *of == segment && (controllers == 1 || *by != pod);
+        if let Some((other, _)) = held.iter().find(same) {
+            world.fault(format!("{other} and {gpu} are both claimed for segment {segment}"));
         }
+        held.insert(gpu, (segment, pod));
     }
 }
 

@@ -312,7 +312,7 @@ pub async fn nodes_of_others_are_cordoned(client: &Client) {
 }
 
 /// How often a question is asked again.
-const AGAIN: Duration = Duration::from_millis(50);
+pub const AGAIN: Duration = Duration::from_millis(50);
 
 /// Asks until the answer is yes.
 pub async fn eventually(
