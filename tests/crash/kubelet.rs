@@ -23,7 +23,9 @@ use video_upscale::api::worker::{
 };
 
 use crate::engine::{self, Work};
-use crate::world::{CROWDED, Owner, Part, PlayedNode, SEGMENTS, TOO_LARGE, World, need, number, uid, until};
+use crate::world::{
+    Alive, CROWDED, Owner, Part, PlayedNode, SEGMENTS, TOO_LARGE, World, need, number, uid, until,
+};
 
 /// How long a container of ours takes.
 const QUICK: Duration = Duration::from_millis(100);
@@ -41,6 +43,9 @@ pub async fn run(world: Arc<World>) {
     while let Some(pod) = pods.next().await {
         let Ok(pod) = pod else { continue };
         let scheduled = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).is_some();
+        if !known.contains_key(&uid(&pod)) {
+            note(&world, &pod);
+        }
         let life = known.entry(uid(&pod)).or_default();
         if pod.metadata.deletion_timestamp.is_some() && !life.leaving {
             life.leaving = true;
@@ -68,6 +73,14 @@ impl Drop for Life {
     }
 }
 
+/// Takes in a new pod.
+fn note(world: &World, pod: &Pod) {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let ended = matches!(phase, Some("Succeeded" | "Failed"));
+    let Some(gpu) = pod.annotations().get(keys::GPU_UUID).filter(|_| !ended) else { return };
+    world.made(&uid(pod), Alive { segment: number(pod.labels(), keys::SEGMENT), gpu: gpu.clone() });
+}
+
 /// Ends a deleted pod's processes, then says that it is gone.
 async fn take_away(world: Arc<World>, pod: Pod, running: Option<JoinHandle<()>>) {
     if let Some(running) = running {
@@ -84,9 +97,7 @@ async fn take_away(world: Arc<World>, pod: Pod, running: Option<JoinHandle<()>>)
     if let Err(why) = until("a deleted pod's engine ends", QUICK * 50, || !holds()).await {
         world.fault(why);
     }
-    if pod.labels().get(keys::ROLE).and_then(|role| Role::parse(role)) == Some(Role::Segment) {
-        world.working.lock().unwrap().remove(&number(pod.labels(), keys::SEGMENT));
-    }
+    world.done(&id);
     let only = Preconditions { uid: Some(id), resource_version: None };
     let now = DeleteParams { preconditions: Some(only), ..DeleteParams::default().grace_period(0) };
     // Gone already is as good.
@@ -165,6 +176,7 @@ async fn segment(world: &World, pod: &Pod) {
     let said = End { prepare: Some(figures), ..end(code) };
     let prepared = ended("prepare", Timestamp::now(), i32::from(code.exit_code()), &message(&said));
     if code != Code::Done {
+        world.done(&uid(pod));
         return tell(world, pod, json!({"phase": "Failed", "initContainerStatuses": [prepared]})).await;
     }
 
@@ -173,9 +185,6 @@ async fn segment(world: &World, pod: &Pod) {
     tell(world, pod, json!({"phase": "Pending", "initContainerStatuses": inits})).await;
     if segment == CROWDED {
         neighbour(world, node, &gpu, card.free.saturating_sub(need / 2)).await;
-    }
-    if !world.working.lock().unwrap().insert(segment) {
-        world.fault(format!("two engines work on segment {segment}"));
     }
     if world.parts.lock().unwrap().contains_key(&segment) {
         world.fault(format!("segment {segment} is upscaled again although its part is there"));
@@ -188,7 +197,7 @@ async fn segment(world: &World, pod: &Pod) {
     let mut text = String::new();
     engine.stdout.take().unwrap().read_to_string(&mut text).await.unwrap();
     let code = engine.wait().await.unwrap().code().unwrap_or(137);
-    world.working.lock().unwrap().remove(&segment);
+    world.done(&uid(pod));
     let engine = ended("upscale", Timestamp::now(), code, &text);
     if code != 0 {
         let inits = json!([prepared, engine]);

@@ -7,17 +7,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::StreamExt;
 use gpusim::journal;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
-use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
 use serde_json::json;
 use tokio::task::JoinSet;
 use video_upscale::api::conditions::ConditionType;
-use video_upscale::api::keys;
 use video_upscale::api::video_upscale::VideoUpscale;
 
 use crate::proxy::{Kill, Proxy, Trick};
@@ -123,7 +120,6 @@ pub async fn run(client: &Client, tricks: &[Option<Trick>]) -> Result<Figures, S
     }
     let mut players = JoinSet::new();
     players.spawn(kubelet::run(Arc::clone(&world)));
-    players.spawn(claims_are_single(Arc::clone(&world), tricks.len()));
     for node in 0..world.nodes.len() {
         players.spawn(agent::report(Arc::clone(&world), node));
     }
@@ -189,31 +185,6 @@ async fn to_the_end(world: &World, lives: &[Life]) -> Result<(), String> {
     match pods.iter().find(alive) {
         Some(pod) => Err(format!("pod {} still runs", pod.name_any())),
         None => Ok(()),
-    }
-}
-
-/// At no revision do two claims name one segment. Two controllers may claim a card each for the same pod, of which only
-/// one can be made; but never for two attempts.
-async fn claims_are_single(world: Arc<World>, controllers: usize) {
-    let leases: Api<Lease> = Api::namespaced(world.client.clone(), &world.release());
-    let mut events = watcher(leases, watcher::Config::default()).boxed();
-    let mut held: BTreeMap<String, (String, String)> = BTreeMap::new();
-    while let Some(event) = events.next().await {
-        let (watcher::Event::Apply(lease) | watcher::Event::InitApply(lease)) = event.unwrap() else {
-            continue;
-        };
-        let gpu = lease.name_any();
-        held.remove(&gpu);
-        let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
-        let quarantined = lease.annotations().contains_key(keys::QUARANTINED);
-        let claim = lease.annotations().get(keys::SEGMENT).cloned().zip(holder).filter(|_| !quarantined);
-        let Some((segment, pod)) = claim else { continue };
-        let same =
-            |(_, (of, by)): &(&String, &(String, String))| *of == segment && (controllers == 1 || *by != pod);
-        if let Some((other, _)) = held.iter().find(same) {
-            world.fault(format!("{other} and {gpu} are both claimed for segment {segment}"));
-        }
-        held.insert(gpu, (segment, pod));
     }
 }
 

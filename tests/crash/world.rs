@@ -1,7 +1,7 @@
 //! What a run has for itself: two namespaces, two nodes with a simulated driver each, a profile, a volume, and notes of
 //! what was found wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -42,6 +42,15 @@ pub struct Part {
     pub attempt: u32,
     /// Its step.
     pub step: u32,
+}
+
+/// What a pod stands for as long as it may use its GPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alive {
+    /// Its segment.
+    pub segment: u32,
+    /// UUID of its GPU.
+    pub gpu: String,
 }
 
 /// Whose a process is.
@@ -89,8 +98,8 @@ pub struct World {
     pub owners: Mutex<BTreeMap<u32, Owner>>,
     /// The parts of the film, by segment.
     pub parts: Mutex<BTreeMap<u32, Part>>,
-    /// Segments whose engine works, for an instant's look.
-    pub working: Mutex<BTreeSet<u32>>,
+    /// Segments' pods that are made and whose engine may still run or begin, by UID.
+    pub alive: Mutex<BTreeMap<String, Alive>>,
     /// The best step that an attempt had.
     pub first_step: Mutex<Option<u32>>,
     /// The neighbour of the crowded segment, once it came.
@@ -111,7 +120,7 @@ impl World {
             nodes,
             owners: Mutex::default(),
             parts: Mutex::default(),
-            working: Mutex::default(),
+            alive: Mutex::default(),
             first_step: Mutex::default(),
             neighbour: Mutex::default(),
             faults: Mutex::default(),
@@ -158,6 +167,21 @@ impl World {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
         Api::namespaced(self.client.clone(), &self.namespace())
+    }
+
+    /// Takes in that a segment's pod was made: no other of its segment or on its GPU may be alive.
+    pub fn made(&self, pod: &str, what: Alive) {
+        let mut alive = self.alive.lock().unwrap();
+        for (other, its) in alive.iter().filter(|(_, its)| its.segment == what.segment || its.gpu == what.gpu)
+        {
+            self.fault(format!("pod {pod} {what:?} was made although {other} {its:?} is alive"));
+        }
+        alive.insert(pod.to_owned(), what);
+    }
+
+    /// Takes in that a pod uses its GPU no more.
+    pub fn done(&self, pod: &str) {
+        self.alive.lock().unwrap().remove(pod);
     }
 
     /// Notes what is wrong.
