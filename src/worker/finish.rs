@@ -11,6 +11,7 @@ use super::index::Index;
 use super::parts::{self, Manifest};
 use super::prepare::Work;
 use super::publish::{self, Published, digest, write_json};
+use super::space::{Volume, encoded_bytes, prove_room};
 use crate::api::worker::{Code, FinishFigures, FinishTask};
 
 pub use encode::{Encoder, encode};
@@ -36,6 +37,11 @@ pub fn finish(tools: &Tools, mounts: &Mounts, task: &FinishTask) -> Outcome<Fini
     let parts = work.folder.parts();
     std::fs::create_dir_all(&parts).map_err(on_file("create", &parts))?;
     let part = work.folder.part(task.round, task.segment);
+    // Attempts before this one were given up.
+    publish::remove_asides(&part)?;
+    publish::remove_asides(&work.folder.manifest(task.round, task.segment))?;
+    let need = encoded_bytes(&work.index, task.scale, owned.frames());
+    prove_room(mounts, Volume::Destination, "the part", need)?;
     let aside = publish::aside(&part, &format!("{}-{}", task.attempt, std::process::id()));
     let encoder = Encoder::of(&work.index, task.scale, &task.encode, work.plan.rate);
     let made = encode(tools, mounts, &work.index, owned, &outputs, task.output.kind, &encoder, &aside)
@@ -43,8 +49,7 @@ pub fn finish(tools: &Tools, mounts: &Mounts, task: &FinishTask) -> Outcome<Fini
     let header = match made {
         Ok(header) => header,
         Err(failure) => {
-            // The failure counts; a file that cannot be removed is removed with the folder.
-            let _ = std::fs::remove_file(&aside);
+            publish::discard(&aside);
             return Err(failure);
         }
     };
@@ -74,7 +79,11 @@ pub fn finish(tools: &Tools, mounts: &Mounts, task: &FinishTask) -> Outcome<Fini
         // A part whose manifest was never written, or that is damaged: nobody counts on it.
         publish::publish(&aside, &part, true)?;
     }
-    write_json(&work.folder.manifest(task.round, task.segment), &manifest)?;
+    if let Err(failure) = write_json(&work.folder.manifest(task.round, task.segment), &manifest) {
+        // Without its manifest it only takes room that the next attempt needs.
+        publish::discard(&part);
+        return Err(failure);
+    }
     Ok(figures(&manifest))
 }
 

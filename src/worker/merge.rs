@@ -17,8 +17,9 @@ use super::folder::Mounts;
 use super::media;
 use super::parts::{self, Manifest};
 use super::prepare::Work;
-use super::publish::{self, Published, digest, free_bytes, human, read_json, write_json};
+use super::publish::{self, Published, digest, read_json, write_json};
 use super::refusals::Container;
+use super::space::{Volume, prove_room};
 use crate::api::worker::{Code, MergeFigures, MergeTask, Verify};
 
 /// What is written beside the result, and kept in the work folder just before the result is published: whoever finds
@@ -71,9 +72,13 @@ pub fn merge(tools: &Tools, mounts: &Mounts, task: &MergeTask) -> Outcome<MergeF
     work.index.prove_unchanged(&source, &task.source.path)?;
     let manifests = collect(&work, task)?;
     let of_source = media::read(tools, &source)?;
-    prove_space(mounts, &work, &of_source, &manifests)?;
 
     let aside = publish::aside(&destination, &task.job.uid);
+    // What an earlier run left would count against this one.
+    publish::discard(&aside);
+    let parts = manifests.iter().fold(0, |sum: u64, part| sum.saturating_add(part.bytes));
+    let need = parts.saturating_add(work.index.other_bytes(of_source.duration_micros()));
+    prove_room(mounts, Volume::Destination, "the film", need)?;
     let join = join::Join {
         work: &work,
         manifests: &manifests,
@@ -100,8 +105,7 @@ pub fn merge(tools: &Tools, mounts: &Mounts, task: &MergeTask) -> Outcome<MergeF
     let verified = match made {
         Ok(verified) => verified,
         Err(failure) => {
-            // The failure counts; the partial file is overwritten by the next try.
-            let _ = std::fs::remove_file(&aside);
+            publish::discard(&aside);
             return Err(failure);
         }
     };
@@ -126,8 +130,12 @@ pub fn merge(tools: &Tools, mounts: &Mounts, task: &MergeTask) -> Outcome<MergeF
         warnings: join::left_out(&of_source, work.index.stream),
         result,
     };
-    write_json(&work.folder.result(), &sidecar)?;
-    if publish::publish(&aside, &destination, task.overwrite)? == Published::Taken {
+    let published = write_json(&work.folder.result(), &sidecar)
+        .and_then(|()| publish::publish(&aside, &destination, task.overwrite));
+    if !matches!(published, Ok(Published::Now)) {
+        publish::discard(&aside);
+    }
+    if published? == Published::Taken {
         let text = format!("{} appeared while the film was being made; remove it", task.destination);
         return Err(Failure::stop(Code::DestinationExists, text));
     }
@@ -161,6 +169,9 @@ fn conclude(
     sidecar: &Sidecar,
 ) -> Outcome<MergeFigures> {
     write_json(&sidecar_path(destination), sidecar)?;
+    // What runs that were killed here left beside the result.
+    publish::remove_asides(&sidecar_path(destination))?;
+    publish::discard(&publish::aside(destination, &task.job.uid));
     let folder = mounts.work_folder(&task.job)?;
     if folder.path().exists() {
         std::fs::remove_dir_all(folder.path()).map_err(on_file("remove", folder.path()))?;
@@ -205,23 +216,6 @@ fn collect(work: &Work, task: &MergeTask) -> Outcome<Vec<Manifest>> {
         )),
         None => Ok(manifests),
     }
-}
-
-fn prove_space(
-    mounts: &Mounts,
-    work: &Work,
-    of_source: &media::Media,
-    manifests: &[Manifest],
-) -> Outcome<()> {
-    let parts = manifests.iter().fold(0, |sum: u64, part| sum.saturating_add(part.bytes));
-    let need = parts.saturating_add(work.index.other_bytes(of_source.duration_micros()));
-    let free = free_bytes(&mounts.destination)?;
-    if free >= need {
-        return Ok(());
-    }
-    let text =
-        format!("the destination claim has {} free, the result needs about {}", human(free), human(need));
-    Err(Failure::stop(Code::OutOfSpace, text))
 }
 
 /// Longest film that is verified in full unasked, microseconds.

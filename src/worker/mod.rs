@@ -32,4 +32,5 @@ pub mod range;
 pub mod ratio;
 pub mod refusals;
 pub mod run;
+pub mod space;
 pub mod sweep;

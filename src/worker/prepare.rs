@@ -10,7 +10,8 @@ use super::gpu::Driver;
 use super::index::Index;
 use super::parts;
 use super::plan::{Piece, Plan, Span, pieces};
-use super::publish::{free_bytes, human, read_json};
+use super::publish::read_json;
+use super::space::{Volume, encoded_bytes, prove_room};
 use crate::api::profile::InputKind;
 use crate::api::worker::{
     Code, EngineInput, EngineOutput, JobRef, PrepareFigures, PrepareTask, piece_input, piece_output,
@@ -83,6 +84,9 @@ pub fn prepare(
     }
     let source = mounts.source_file(&task.source.path)?;
     work.index.prove_unchanged(&source, &task.source.path)?;
+    // Before the GPU is kept busy for a part that has no room.
+    let part = encoded_bytes(&work.index, work.plan.scale, work.segment(task.segment)?.frames());
+    prove_room(mounts, Volume::Destination, "the part", part)?;
     let driver = Driver::start(nvml);
     driver.prove_identity(&task.gpu, figures)?;
     figures.frames = cut_segment(tools, mounts, &work, task)?;
@@ -95,7 +99,8 @@ pub fn cut_segment(tools: &Tools, mounts: &Mounts, work: &Work, task: &PrepareTa
     let source = mounts.source_file(&task.source.path)?;
     let pieces = work.pieces(task.segment, task.pieces, &task.engine)?;
     let frames = pieces.iter().fold(0, |sum: u64, piece| sum.saturating_add(piece.read.frames()));
-    prove_space(mounts, work, task, frames)?;
+    let need = cut_bytes(work, task.engine.kind, frames);
+    prove_room(mounts, Volume::Scratch, &format!("the cut of {frames} pictures"), need)?;
     for (number, piece) in (0u32..).zip(&pieces) {
         let target = mounts.scratch_path(&piece_input(task.engine.kind, number));
         let folder = target.parent().unwrap_or(&target);
@@ -132,19 +137,13 @@ fn make_output_folder(mounts: &Mounts, output: &EngineOutput, piece: u32) -> Out
 }
 
 /// A lossless file of the read pictures is seldom larger than half of what they are raw.
-fn prove_space(mounts: &Mounts, work: &Work, task: &PrepareTask, frames: u64) -> Outcome<()> {
-    let raw_bytes_per_pixel: u64 = match task.engine.kind {
+fn cut_bytes(work: &Work, kind: InputKind, frames: u64) -> u64 {
+    let bytes_per_pixel: u64 = match kind {
         InputKind::Video => 1,
         InputKind::Pictures => 2,
     };
-    let need = u64::from(work.index.width)
+    u64::from(work.index.width)
         .saturating_mul(work.index.height.into())
         .saturating_mul(frames)
-        .saturating_mul(raw_bytes_per_pixel);
-    let free = free_bytes(&mounts.scratch)?;
-    if free >= need {
-        return Ok(());
-    }
-    let text = format!("scratch has {} free, {frames} pictures need about {}", human(free), human(need));
-    Err(Failure::stop(Code::OutOfSpace, text))
+        .saturating_mul(bytes_per_pixel)
 }

@@ -13,9 +13,10 @@ use super::index::{FileIdentity, Index, first_time, scan, shape_change};
 use super::lines::printable;
 use super::media::{self, Media};
 use super::plan::{Plan, PlanError, Wishes, plan};
-use super::publish::{free_bytes, human, write_json};
+use super::publish::{human, write_json};
 use super::range::{Excerpt, TimeRange};
 use super::refusals::{Container, check_first_bytes, check_header, check_pictures, check_shape};
+use super::space::{Volume, encoded_bytes, prove_room};
 use super::sweep::sweep;
 use crate::api::worker::{Code, ProbeFigures, ProbeTask};
 
@@ -59,7 +60,10 @@ pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) 
     };
     index.prove_unchanged(&source, &task.source.path)?;
     let scale = choose_scale(task, index.height)?;
-    prove_space(mounts, &index, media.duration_micros(), scale)?;
+    // Parts and result lie there together for a while.
+    let films = encoded_bytes(&index, scale, index.owned().frames()).saturating_mul(2);
+    let need = films.saturating_add(index.other_bytes(media.duration_micros()));
+    prove_room(mounts, Volume::Destination, "the film with its parts", need)?;
     let plan = make_plan(task, &index, &digest, scale)?;
     write_json(&folder.plan(), &plan)?;
     if !index.width.saturating_mul(scale).is_multiple_of(2)
@@ -216,22 +220,6 @@ fn choose_scale(task: &ProbeTask, height: u32) -> Outcome<u32> {
             format!("scale {:?} is not among those offered: {:?}", task.scale, task.scales),
         )
     })
-}
-
-/// Parts and result lie there together for a while. An encoder at its default quality seldom gets below 0.02 bytes per
-/// pixel; less room than that cannot do.
-fn prove_space(mounts: &Mounts, index: &Index, film_us: Option<i64>, scale: u32) -> Outcome<()> {
-    let pixels = u64::from(index.width)
-        .saturating_mul(index.height.into())
-        .saturating_mul(scale.saturating_mul(scale).into())
-        .saturating_mul(index.owned().frames());
-    let need = (pixels / 25).saturating_add(index.other_bytes(film_us));
-    let free = free_bytes(&mounts.destination)?;
-    if free >= need {
-        return Ok(());
-    }
-    let text = format!("the destination claim has {} free, at least {} are needed", human(free), human(need));
-    Err(Failure::stop(Code::OutOfSpace, text))
 }
 
 fn make_plan(task: &ProbeTask, index: &Index, digest: &str, scale: u32) -> Outcome<Plan> {

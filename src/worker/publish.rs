@@ -28,11 +28,38 @@ pub enum Published {
 /// Writes a small file whole: aside, flushed, renamed over what is there.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Outcome<()> {
     let aside = aside(path, &std::process::id().to_string());
-    let mut file = File::create(&aside).map_err(on_file("create", &aside))?;
-    file.write_all(bytes).map_err(on_file("write", &aside))?;
-    file.sync_all().map_err(on_file("flush", &aside))?;
-    std::fs::rename(&aside, path).map_err(on_file("rename to", path))?;
-    flush_folder(path)
+    let written = write_flushed(&aside, bytes)
+        .and_then(|()| std::fs::rename(&aside, path).map_err(on_file("rename to", path)));
+    if written.is_err() {
+        discard(&aside);
+    }
+    written.and_then(|()| flush_folder(path))
+}
+
+fn write_flushed(path: &Path, bytes: &[u8]) -> Outcome<()> {
+    let mut file = File::create(path).map_err(on_file("create", path))?;
+    file.write_all(bytes).map_err(on_file("write", path))?;
+    file.sync_all().map_err(on_file("flush", path))
+}
+
+/// Removes a file that nobody is to use, if it is there. What came before counts more than that it cannot be removed:
+/// it is overwritten later, or goes with its folder.
+pub fn discard(path: &Path) {
+    let _ = std::fs::remove_file(path);
+}
+
+/// Removes what runs that ended too early have left aside of `path`.
+pub fn remove_asides(path: &Path) -> Outcome<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let aside = aside(path, "");
+    let beginning = aside.file_name().unwrap_or_default().as_encoded_bytes();
+    for entry in std::fs::read_dir(folder).map_err(on_file("list", folder))? {
+        let entry = entry.map_err(on_file("list", folder))?;
+        if entry.file_name().as_encoded_bytes().starts_with(beginning) {
+            discard(&entry.path());
+        }
+    }
+    Ok(())
 }
 
 /// As [`write_whole`], JSON.
@@ -162,6 +189,31 @@ mod tests {
         assert!(!new.exists());
         std::fs::write(&new, "new").unwrap();
         assert_eq!(publish(&new, &root.path().join("free"), false).unwrap(), Published::Now);
+    }
+
+    #[test]
+    fn only_what_was_left_aside_of_a_file_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a.mp4");
+        for name in
+            [aside(&path, "1-7"), aside(&path, ""), aside(&root.path().join("b.mp4"), "1"), path.clone()]
+        {
+            std::fs::write(name, "x").unwrap();
+        }
+        remove_asides(&path).unwrap();
+        let mut left: Vec<_> =
+            std::fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".b.mp4.partial-1", "a.mp4"]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_leaves_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let taken = root.path().join("taken");
+        std::fs::create_dir_all(taken.join("inner")).unwrap();
+        assert!(write_whole(&taken, b"x").is_err());
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
     }
 
     #[test]

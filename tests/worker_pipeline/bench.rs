@@ -178,18 +178,14 @@ impl Bench {
         command
     }
 
-    fn end(&self, output: &Output) -> End {
+    /// What a run of the worker's program said at its end.
+    pub fn end(&self, output: &Output) -> End {
         *self.exit.lock().unwrap() = output.status.code().unwrap_or(-1);
         let text = std::fs::read_to_string(self.root().join("end")).unwrap_or_else(|error| {
             panic!("no end ({error}): {}", String::from_utf8_lossy(&output.stderr));
         });
         std::fs::remove_file(self.root().join("end")).unwrap();
         End::parse(&text).unwrap()
-    }
-
-    fn run(&self, stage: &str, task: &impl Serialize) -> End {
-        let output = self.worker(stage, task).output().unwrap();
-        self.end(&output)
     }
 
     /// Exit code of the last run of the worker.
@@ -227,18 +223,24 @@ impl Bench {
 
     /// Runs `probe`.
     pub fn probe(&self, source: &str, destination: &str) -> End {
-        self.run("probe", &self.probe_task(source, destination))
+        self.end(&self.probe_command(source, destination).output().unwrap())
+    }
+
+    /// The program that [`Self::probe`] runs.
+    pub fn probe_command(&self, source: &str, destination: &str) -> Command {
+        self.worker("probe", &self.probe_task(source, destination))
     }
 
     /// Runs `probe` for a range, microseconds.
     pub fn probe_range(&self, source: &str, destination: &str, start_us: u64, length_us: Option<u64>) -> End {
         let task = self.probe_task(source, destination);
-        self.run("probe", &ProbeTask { start_us: Some(start_us), length_us, ..task })
+        let task = ProbeTask { start_us: Some(start_us), length_us, ..task };
+        self.end(&self.worker("probe", &task).output().unwrap())
     }
 
     /// Runs `probe` and ends it as soon as it has started an ffmpeg.
     pub fn probe_until_signalled(&self, source: &str, destination: &str) -> End {
-        let mut command = self.worker("probe", &self.probe_task(source, destination));
+        let mut command = self.probe_command(source, destination);
         let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
         let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
         // The work folder is made right before the decode starts.
@@ -310,7 +312,12 @@ impl Bench {
 
     /// Runs `finish`.
     pub fn finish(&self, segment: u32, pieces: u32) -> End {
-        self.run(
+        self.end(&self.finish_command(segment, pieces).output().unwrap())
+    }
+
+    /// The program that [`Self::finish`] runs.
+    pub fn finish_command(&self, segment: u32, pieces: u32) -> Command {
+        self.worker(
             "finish",
             &FinishTask {
                 v: VERSION,
@@ -330,7 +337,12 @@ impl Bench {
 
     /// Runs `merge`.
     pub fn merge(&self, source: &str, destination: &str) -> End {
-        self.run(
+        self.end(&self.merge_command(source, destination).output().unwrap())
+    }
+
+    /// The program that [`Self::merge`] runs.
+    pub fn merge_command(&self, source: &str, destination: &str) -> Command {
+        self.worker(
             "merge",
             &MergeTask {
                 v: VERSION,

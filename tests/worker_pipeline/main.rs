@@ -14,6 +14,7 @@
 mod bench;
 mod families;
 mod film;
+mod full;
 mod made;
 mod range;
 mod refused;
