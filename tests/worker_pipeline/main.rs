@@ -15,6 +15,7 @@ mod bench;
 mod families;
 mod film;
 mod full;
+mod hostile;
 mod killed;
 mod made;
 mod range;
