@@ -104,6 +104,11 @@ impl Stream {
         self.codec_type == "video" && !self.is_cover()
     }
 
+    /// Whether it is a time code: a stream in some containers, a name of the film in others, made again from the name.
+    pub fn is_time_code(&self) -> bool {
+        self.codec_type == "data" && self.tag("timecode").is_some()
+    }
+
     /// ffmpeg's short name of its codec.
     pub fn codec(&self) -> &str {
         self.codec_name.as_deref().unwrap_or("unknown")

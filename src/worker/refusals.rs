@@ -154,7 +154,8 @@ pub fn check_header<'a>(media: &'a Media, source: &Source, container: Container)
     }
 
     let mut warnings = Vec::new();
-    for other in media.streams.iter().filter(|other| other.index != stream.index) {
+    let others = media.streams.iter().filter(|other| other.index != stream.index && !other.is_time_code());
+    for other in others {
         if other.is_film() {
             warnings.push(format!("video stream {} is left out", other.index));
         } else if !["audio", "video", "subtitle", "attachment"].contains(&other.codec_type.as_str()) {

@@ -96,6 +96,12 @@ impl Encoder {
         options
     }
 
+    /// What must come before a crop at odd numbers of a picture with colour at half size, which is rounded otherwise.
+    fn before_crop(&self, output: &Output) -> &'static str {
+        let even = [self.width, self.height, output.border].iter().all(|side| side.is_multiple_of(2));
+        if even || output.read_as.is_empty() { "" } else { "format=yuv444p," }
+    }
+
     /// The filter graph over all pieces.
     fn graph(&self, index: &Index, owned: Span, outputs: &[Output]) -> String {
         let mut graph = String::new();
@@ -105,8 +111,9 @@ impl Encoder {
         for (number, output) in used {
             let end = output.skip.saturating_add(output.owned);
             graph.push_str(&format!(
-                "[{number}:v:0]trim=start_frame={}:end_frame={end},settb=1/25,setpts=N,crop={}:{}:{border}:{border}[p{number}];\n",
+                "[{number}:v:0]trim=start_frame={}:end_frame={end},settb=1/25,setpts=N,{}crop={}:{}:{border}:{border}[p{number}];\n",
                 output.skip,
+                self.before_crop(output),
                 self.width,
                 self.height,
                 border = output.border,
@@ -202,6 +209,18 @@ mod tests {
         index.width = 33;
         let encoder = Encoder::of(&index, 3, &ENCODE, index.rate());
         assert_eq!((encoder.width, encoder.pixel_format), (99, "yuv444p"));
+    }
+
+    #[test]
+    fn crops_are_exact_at_odd_numbers_too() {
+        let mut index = film(&[0], "1/25", 1);
+        index.width = 33;
+        let encoder = Encoder::of(&index, 3, &ENCODE, index.rate());
+        let graph =
+            |output: &Output| encoder.graph(&index, Span { start: 0, end: 1 }, std::slice::from_ref(output));
+        assert!(graph(&output(0, 1)).contains(",format=yuv444p,crop=99:"), "{}", graph(&output(0, 1)));
+        let rgb = Output { read_as: String::new(), ..output(0, 1) };
+        assert!(graph(&rgb).contains("setpts=N,crop=99:"), "{}", graph(&rgb));
     }
 
     #[test]

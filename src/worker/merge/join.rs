@@ -53,7 +53,7 @@ impl Join<'_> {
         for (number, stream) in (0u32..).zip(film.into_iter().chain(copied)) {
             run.args([&format!("-disposition:{number}"), &stream.flags()]);
         }
-        for name in ["language", "title", "handler_name"] {
+        for name in ["language", "title", "handler_name", "timecode"] {
             if let Some(text) = film.and_then(|film| film.tag(name)) {
                 run.args(["-metadata:s:v:0", &format!("{name}={text}")]);
             }
@@ -186,7 +186,7 @@ pub fn copied(media: &Media, film: u32) -> impl Iterator<Item = &Stream> {
 /// What is left out, for people.
 pub fn left_out(media: &Media, film: u32) -> Vec<String> {
     let taken: Vec<u32> = copied(media, film).map(|stream| stream.index).chain([film]).collect();
-    let left = media.streams.iter().filter(|stream| !taken.contains(&stream.index));
+    let left = media.streams.iter().filter(|stream| !taken.contains(&stream.index) && !stream.is_time_code());
     left.map(|stream| format!("{} stream {} is left out", stream.codec_type, stream.index)).collect()
 }
 
@@ -216,7 +216,8 @@ mod tests {
         let media: Media = serde_json::from_str(
             r#"{"streams":[{"index":0,"codec_type":"video"},{"index":1,"codec_type":"audio"},
             {"index":2,"codec_type":"data"},{"index":3,"codec_type":"video","disposition":{"attached_pic":1}},
-            {"index":4,"codec_type":"video"}]}"#,
+            {"index":4,"codec_type":"video"},
+            {"index":5,"codec_type":"data","tags":{"timecode":"01:02:03:04"}}]}"#,
         )
         .unwrap();
         assert_eq!(copied(&media, 0).map(|stream| stream.index).collect::<Vec<_>>(), [1, 3]);
