@@ -11,6 +11,7 @@ pub mod frames;
 pub mod gpu;
 pub mod options;
 pub mod picture;
+pub mod pictures;
 pub mod tiles;
 pub mod torch;
 
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use crate::control::Spoil;
 use demand::Load;
-use film::{Encoder, FilmError};
+use film::{Encoder, FilmError, Input};
 use gpu::Gpu;
 use options::Options;
 use picture::{Canvas, Frames};
@@ -83,7 +84,8 @@ fn run(options: &Options) -> Result<(), Death> {
     check(options).map_err(dying_in("init_pipeline(args)"))?;
     let scale = usize::try_from(options.scale).unwrap_or(2);
     let film = film::probe(&options.input)?;
-    let mut read = film::Reader::open(&options.input, &film, scale)?.frames(film.stated)?;
+    let size = (film.width.saturating_mul(scale), film.height.saturating_mul(scale));
+    let mut read = film::Reader::open(Input::Film(&options.input), size.0, size.1)?.frames(film.stated)?;
     let frames = read.len();
     println!(
         "\x1b[32m[read_video]\x1b[0m Successfully read {frames} frames using OpenCV (fps: {:.2})",
@@ -97,9 +99,9 @@ fn run(options: &Options) -> Result<(), Death> {
     let mut gpu = Gpu::open(options.device).map_err(dying_in("init_pipeline(args)"))?;
     let held_since = Instant::now();
     gpu.load_weights(options).map_err(dying_in("init_pipeline(args)"))?;
-    fail_as_told(gpu.run().spoil).map_err(dying_in("flashvsr(pipe, frames, args)"))?;
+    fail_as_told(gpu.spoil()).map_err(dying_in("flashvsr(pipe, frames, args)"))?;
 
-    let (width, height) = (film.width.saturating_mul(scale), film.height.saturating_mul(scale));
+    let (width, height) = size;
     let values = read.iter().map(|frame| frame.iter().copied().map(f32::from).collect()).collect();
     let enlarged = Frames { width, height, values };
     let mut output = upscale(options, &film, &enlarged, frames, &mut gpu)
@@ -109,7 +111,7 @@ fn run(options: &Options) -> Result<(), Death> {
         thread::sleep(SHORTEST_HOLD.saturating_sub(held_since.elapsed()));
         gpu.work().map_err(dying_in("flashvsr(pipe, frames, args)"))?;
     }
-    save(options, &output, film.rate, gpu.run().spoil)?;
+    save(options, &output, film.rate, gpu.spoil())?;
     println!("\x1b[36m[Total]\x1b[0m Total elapsed time: {}", clock(began.elapsed()));
     Ok(())
 }
@@ -137,9 +139,16 @@ fn check(options: &Options) -> Result<(), String> {
     }
 }
 
-/// Dies or sleeps for ever where a test has said so.
+/// Never ends.
 #[expect(clippy::disallowed_methods, reason = "a hung engine sleeps")]
-fn fail_as_told(spoil: Spoil) -> Result<(), String> {
+pub(crate) fn hang() -> ! {
+    loop {
+        thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+/// Dies as a program of PyTorch, or sleeps for ever, where a test has said so.
+pub(crate) fn fail_as_told(spoil: Spoil) -> Result<(), String> {
     match spoil {
         Spoil::Crash => Err("RuntimeError: The size of tensor a (3) must match the size of tensor b (4) at \
                              non-singleton dimension 1"
@@ -147,9 +156,7 @@ fn fail_as_told(spoil: Spoil) -> Result<(), String> {
         Spoil::Incompatible => Err("triton.runtime.errors.OutOfResources: out of resource: shared memory, Required: \
                                     131072, Hardware limit: 101376. Reducing block sizes or `num_stages` may help."
             .to_owned()),
-        Spoil::Hang => loop {
-            thread::sleep(Duration::from_secs(3600));
-        },
+        Spoil::Hang => hang(),
         _ => Ok(()),
     }
 }
@@ -251,7 +258,7 @@ fn save(options: &Options, output: &Frames, rate: f64, spoil: Spoil) -> Result<(
 }
 
 /// The frames in order, spoilt as a test has said.
-fn told<'a>(frames: &'a [Vec<f32>], black: &'a Vec<f32>, spoil: Spoil) -> impl Iterator<Item = &'a Vec<f32>> {
+pub(crate) fn told<'a, T>(frames: &'a [T], black: &'a T, spoil: Spoil) -> impl Iterator<Item = &'a T> {
     let last = frames.len().saturating_sub(1);
     let middle = frames.len().checked_div(2).unwrap_or(0);
     let kept = if spoil == Spoil::TooFewFrames { frames.len().saturating_sub(3) } else { frames.len() };

@@ -1,5 +1,5 @@
-//! As much of Python's argparse as the real program's command line rests on: unambiguous prefixes, `--flag=value`,
-//! negative numbers as values, its messages, exit code 2.
+//! As much of Python's argparse as the real programs' command lines rest on: unambiguous prefixes, `--flag=value`,
+//! negative numbers as values, arguments by place, its messages, exit code 2.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +18,21 @@ pub enum Kind {
     Flag,
 }
 
+/// A program's command line.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Name under which it speaks of itself.
+    pub name: &'static str,
+    /// Whether the beginning of an option's name is enough.
+    pub abbreviations: bool,
+    /// What it takes.
+    pub options: Vec<Opt>,
+}
+
 /// One option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opt {
-    /// With its two dashes.
+    /// With its two dashes; without them, an argument by place.
     pub name: &'static str,
     /// What it takes.
     pub kind: Kind,
@@ -47,13 +58,13 @@ pub type Given = BTreeMap<&'static str, String>;
 ///
 /// # Errors
 /// What argparse says where it does not run the program.
-pub fn parse(program: &str, options: &[Opt], args: &[String]) -> Result<Given, Exit> {
-    let fail = |text: String| Exit {
-        text: format!("{}{program}: error: {text}\n", usage(program, options)),
-        code: 2,
-    };
+pub fn parse(program: &Program, args: &[String]) -> Result<Given, Exit> {
+    let fail =
+        |text: String| Exit { text: format!("{}{}: error: {text}\n", usage(program), program.name), code: 2 };
+    let options = &program.options;
     let mut given = Given::new();
     let mut stray = Vec::new();
+    let mut by_place = options.iter().filter(|option| !option.name.starts_with('-'));
     let mut rest = args.iter().peekable();
     while let Some(arg) = rest.next() {
         if arg == "--" {
@@ -61,15 +72,21 @@ pub fn parse(program: &str, options: &[Opt], args: &[String]) -> Result<Given, E
             break;
         }
         if is_value(arg) {
-            stray.push(arg.clone());
+            match by_place.next() {
+                Some(option) => {
+                    check(option, arg).map_err(&fail)?;
+                    given.insert(option.name, arg.clone());
+                }
+                None => stray.push(arg.clone()),
+            }
             continue;
         }
         let (name, joined) =
             arg.split_once('=').map_or((arg.as_str(), None), |(name, value)| (name, Some(value)));
         if name == "-h" || (name.len() > 2 && "--help".starts_with(name)) {
-            return Err(Exit { text: usage(program, options), code: 0 });
+            return Err(Exit { text: usage(program), code: 0 });
         }
-        let Some(option) = resolve(options, name).map_err(&fail)? else {
+        let Some(option) = resolve(program, name).map_err(&fail)? else {
             stray.push(arg.clone());
             continue;
         };
@@ -104,12 +121,13 @@ fn is_value(arg: &str) -> bool {
 }
 
 /// The option of that name, or the only one that begins so.
-fn resolve<'a>(options: &'a [Opt], name: &str) -> Result<Option<&'a Opt>, String> {
-    if let Some(exact) = options.iter().find(|option| option.name == name) {
+fn resolve<'a>(program: &'a Program, name: &str) -> Result<Option<&'a Opt>, String> {
+    if let Some(exact) = program.options.iter().find(|option| option.name == name) {
         return Ok(Some(exact));
     }
+    let short = program.abbreviations && name.starts_with("--");
     let begun: Vec<&Opt> =
-        options.iter().filter(|option| name.starts_with("--") && option.name.starts_with(name)).collect();
+        program.options.iter().filter(|option| short && option.name.starts_with(name)).collect();
     match begun.as_slice() {
         [] => Ok(None),
         [only] => Ok(Some(only)),
@@ -141,11 +159,12 @@ fn check(option: &Opt, value: &str) -> Result<(), String> {
     Err(format!("argument {}: invalid {kind} value: '{value}'", option.name))
 }
 
-fn usage(program: &str, options: &[Opt]) -> String {
-    let mut text = format!("usage: {program} [-h]");
-    for option in options {
+fn usage(program: &Program) -> String {
+    let mut text = format!("usage: {} [-h]", program.name);
+    for option in &program.options {
         let value = match (&option.kind, option.choices.is_empty()) {
             (Kind::Flag, _) => String::new(),
+            _ if !option.name.starts_with('-') => String::new(),
             (_, true) => format!(" {}", option.name.trim_start_matches('-').to_uppercase()),
             (_, false) => format!(" {{{}}}", option.choices.join(",")),
         };
@@ -160,14 +179,14 @@ fn usage(program: &str, options: &[Opt]) -> String {
 mod tests {
     use super::*;
 
-    fn options() -> Vec<Opt> {
+    fn program(abbreviations: bool) -> Program {
         let opt = |name, kind, choices: &[&str], required| Opt {
             name,
             kind,
             choices: choices.iter().map(|c| (*c).to_owned()).collect(),
             required,
         };
-        vec![
+        let options = vec![
             opt("--input", Kind::Text, &[], true),
             opt("--tile_size", Kind::Int, &[], false),
             opt("--tile_overlap", Kind::Int, &[], false),
@@ -175,11 +194,32 @@ mod tests {
             opt("--sparse_ratio", Kind::Float, &[], false),
             opt("--tiled_dit", Kind::Bool, &[], false),
             opt("--multi_gpu", Kind::Flag, &[], false),
-        ]
+        ];
+        Program { name: "p.py", abbreviations, options }
+    }
+
+    fn read(program: &Program, text: &[&str]) -> Result<Given, Exit> {
+        parse(program, &text.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>())
     }
 
     fn line(text: &[&str]) -> Result<Given, Exit> {
-        parse("p.py", &options(), &text.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>())
+        read(&program(true), text)
+    }
+
+    #[test]
+    fn arguments_by_place_are_read_and_names_in_full_where_the_program_wants_it_so() {
+        let mut program = program(false);
+        program.options[0].name = "input";
+        let given = read(&program, &["--scale", "2", "a.mp4"]).unwrap();
+        assert_eq!((given["input"].as_str(), given["--scale"].as_str()), ("a.mp4", "2"));
+        for (args, words) in [
+            (&["--scale", "2"][..], "the following arguments are required: input"),
+            (&["a", "b"], "unrecognized arguments: b"),
+            (&["a", "--sca", "2"], "unrecognized arguments: --sca 2"),
+        ] {
+            let exit = read(&program, args).unwrap_err();
+            assert!(exit.text.ends_with(&format!("p.py: error: {words}\n")), "{}", exit.text);
+        }
     }
 
     #[test]

@@ -116,7 +116,16 @@ fn ratio(text: &str) -> Option<f64> {
     (rate.is_finite() && rate > 0.0).then_some(rate)
 }
 
-/// Frames of a film as they are decoded, enlarged `scale` times.
+/// What frames are read from.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// A file.
+    Film(&'a str),
+    /// All PNG pictures of a folder, by name.
+    Pictures(&'a Path),
+}
+
+/// Frames as they are decoded, enlarged.
 #[derive(Debug)]
 pub struct Reader {
     child: Child,
@@ -125,15 +134,23 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Begins to read. Every decoded frame counts once, whatever its time; the file's rotation is applied.
+    /// Begins to read frames of `width` x `height` pixels. Every decoded frame counts once, whatever its time; the
+    /// file's rotation is applied.
     ///
     /// # Errors
     /// When ffmpeg cannot be run.
-    pub fn open(path: &str, film: &Film, scale: usize) -> Result<Self, FilmError> {
-        let (width, height) = (film.width.saturating_mul(scale), film.height.saturating_mul(scale));
+    pub fn open(input: Input<'_>, width: usize, height: usize) -> Result<Self, FilmError> {
         let run = |source| FilmError::Run { program: "ffmpeg", source };
-        let mut child = Command::new("ffmpeg")
-            .args(["-v", "error", "-nostdin", "-i", path, "-map", "0:v:0", "-fps_mode", "passthrough"])
+        let mut command = Command::new("ffmpeg");
+        command.args(["-v", "error", "-nostdin"]);
+        match input {
+            Input::Film(path) => command.args(["-i", path]),
+            Input::Pictures(folder) => {
+                command.args(["-f", "image2", "-pattern_type", "glob", "-i"]).arg(folder.join("*.png"))
+            }
+        };
+        let mut child = command
+            .args(["-map", "0:v:0", "-fps_mode", "passthrough"])
             .args(["-vf", &format!("scale={width}:{height}:flags=bicubic")])
             .args(["-f", "rawvideo", "-pix_fmt", "rgb24", "-"])
             .stdin(Stdio::null())

@@ -1,8 +1,10 @@
-//! The engine's memory on its GPU: context, weights, then what the first tile grows to; held until the end.
+//! The memory of an engine of PyTorch on its GPU: context, weights, then what the first tile grows to, held until the
+//! end; or phase by phase.
 
 use std::thread;
 use std::time::Duration;
 
+use crate::control::Spoil;
 use crate::driver::{self, Driver, DriverError, Run};
 
 use super::demand::{self, Load};
@@ -13,6 +15,8 @@ use super::torch::{Allocator, out_of_memory};
 const WEIGHTS: u64 = 4;
 /// Portions in which the first tile grows.
 const GROWTH: u64 = 9;
+/// Portions in which a phase grows.
+const PHASE: u64 = 3;
 /// Between two portions.
 const PORTION: Duration = Duration::from_millis(230);
 /// Of what PyTorch has, so much in a thousand is cached and unused.
@@ -53,12 +57,6 @@ impl Gpu {
         Ok(Self { driver, device, uuid, run, allocator: Allocator::default() })
     }
 
-    /// What is true of this card.
-    #[must_use]
-    pub fn run(&self) -> Run {
-        self.run
-    }
-
     /// Makes the context and loads the weights.
     ///
     /// # Errors
@@ -77,6 +75,26 @@ impl Gpu {
         let percent = u64::from(self.run.need_percent);
         let peak = demand::peak(options, load).saturating_mul(percent).checked_div(100).unwrap_or(0);
         self.grow(peak.saturating_sub(demand::weights(options)), GROWTH)
+    }
+
+    /// What goes wrong with the engine's work.
+    #[must_use]
+    pub fn spoil(&self) -> Spoil {
+        self.run.spoil
+    }
+
+    /// Grows or shrinks to what a phase truly needs on this card: `bytes`, times the card's own percentage.
+    ///
+    /// # Errors
+    /// The exception that the program dies of.
+    pub fn reach(&mut self, bytes: u64) -> Result<(), String> {
+        let bytes = bytes.saturating_mul(self.run.need_percent.into()).checked_div(100).unwrap_or(0);
+        let held = self.allocator.reserved;
+        if let Some(unused) = held.checked_sub(bytes) {
+            self.allocator.reserved = bytes;
+            return self.driver.free(&self.uuid, unused).map_err(|error| fault(&error));
+        }
+        self.grow(bytes.saturating_sub(held), PHASE)
     }
 
     /// One portion after the other.

@@ -1,6 +1,6 @@
 //! The whole flag list of the real program.
 
-use super::argparse::{Exit, Given, Kind, Opt, parse};
+use super::argparse::{Exit, Given, Kind, Opt, Program, parse};
 
 /// Decoder and memory plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,16 +46,14 @@ pub struct Options {
     pub device: usize,
 }
 
-/// Name under which the program speaks of itself.
-const PROGRAM: &str = "infer_video.py";
-
 impl Options {
     /// Reads a command line where so many GPUs are `visible`.
     ///
     /// # Errors
     /// What argparse says where it does not run the program.
     pub fn parse(args: &[String], visible: usize) -> Result<Self, Exit> {
-        let given = parse(PROGRAM, &list(visible), args)?;
+        let program = Program { name: "infer_video.py", abbreviations: true, options: list(visible) };
+        let given = parse(&program, args)?;
         let mode = match text(&given, "--mode", "tiny") {
             "full" => Mode::Full,
             "tiny-long" => Mode::TinyLong,
