@@ -207,9 +207,11 @@ impl Tally {
 }
 
 /// Filters that tell what each picture is, and on a small copy of it where scenes begin: points of the picture are
-/// enough for that and cost a hundredth of the decode.
+/// enough for that and cost a hundredth of the decode. Every picture of the small copy must reach its end: where a filter
+/// keeps some back, ffmpeg collects as many of the others until the next one comes.
 const LOOK: &str = "split[shown][small];\
-    [small]scale=160:90:flags=neighbor,format=gray,scdet=threshold=10:sc_pass=1,metadata=mode=print,nullsink;\
+    [small]scale=160:90:flags=neighbor,format=gray,scdet,\
+    metadata=mode=print:key=lavfi.scd.score:value=10:function=greater,nullsink;\
     [shown]showinfo=checksum=0";
 
 /// Time of the film's first picture.
