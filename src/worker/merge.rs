@@ -1,6 +1,7 @@
 //! `merge`: verifies every part, joins them, adds all other streams of the source, verifies the result, publishes it
 //! with a sidecar that says what was done. Safe when run twice.
 
+mod covers;
 mod excerpt;
 mod join;
 mod sound;
@@ -127,7 +128,7 @@ pub fn merge(tools: &Tools, mounts: &Mounts, task: &MergeTask) -> Outcome<MergeF
         segments: u32::try_from(manifests.len()).unwrap_or(u32::MAX),
         encoder: first.map(|manifest| manifest.encoder.clone()).unwrap_or_default(),
         verified,
-        warnings: join::left_out(&of_source, work.index.stream),
+        warnings: join::left_out(&of_source, work.index.stream, work.index.excerpt.is_some()),
         result,
     };
     let published = write_json(&work.folder.result(), &sidecar)

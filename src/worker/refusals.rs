@@ -61,10 +61,19 @@ impl Container {
             }
             ("subtitle", _) => codec == "mov_text",
             ("attachment", container) => container == Self::Mkv,
-            // A cover; Matroska keeps covers as attached files, and a copy would become a second film.
-            ("video", container) => container != Self::Mkv,
+            ("video", container) => container != Self::Mkv || attached_as(codec).is_some(),
             _ => true,
         }
+    }
+}
+
+/// Media type and usual name of a cover's codec as a file attached to Matroska, for those that its readers know as
+/// covers (`matroskadec.c` of ffmpeg).
+pub fn attached_as(codec: &str) -> Option<(&'static str, &'static str)> {
+    match codec {
+        "mjpeg" => Some(("image/jpeg", "cover.jpg")),
+        "png" => Some(("image/png", "cover.png")),
+        _ => None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::covers::Covers;
 use super::excerpt::Excerpt;
 use crate::worker::failure::{Outcome, on_file};
 use crate::worker::ffmpeg::{Invocation, Tools};
@@ -38,7 +39,9 @@ impl Join<'_> {
         write_whole(&list, self.list().as_bytes())?;
         let chapters = self.work.folder.path().join("chapters.txt");
         let index = &self.work.index;
-        let copied: Vec<&Stream> = copied(self.media, index.stream).collect();
+        let (attached, copied): (Vec<&Stream>, Vec<&Stream>) = copied(self.media, index.stream)
+            .partition(|stream| stream.is_cover() && self.container == Container::Mkv);
+        let covers = Covers::take(tools, self.source, self.work.folder.path(), &attached)?;
         let mut run = tools.ffmpeg();
         match &self.excerpt {
             None => self.whole(&mut run, &list, &copied),
@@ -50,10 +53,13 @@ impl Join<'_> {
         }
         run.args(["-c", "copy", "-max_interleave_delta", "0"]);
         let film = self.media.streams.iter().find(|stream| stream.index == index.stream);
+        covers.attach(&mut run, &copied);
         for (number, stream) in (0u32..).zip(film.into_iter().chain(copied)) {
             run.args([&format!("-disposition:{number}"), &stream.flags()]);
         }
-        for name in ["language", "title", "handler_name", "timecode"] {
+        // A time code is that of the film's first picture, which a range has not.
+        let time_code = self.excerpt.is_none().then_some("timecode");
+        for name in ["language", "title", "handler_name"].into_iter().chain(time_code) {
             if let Some(text) = film.and_then(|film| film.tag(name)) {
                 run.args(["-metadata:s:v:0", &format!("{name}={text}")]);
             }
@@ -78,6 +84,7 @@ impl Join<'_> {
         }
         run.args(["-f", self.container.muxer()]).file(target);
         run.run("join the parts")?;
+        covers.remove()?;
         if self.excerpt.is_some() {
             std::fs::remove_file(&chapters).map_err(on_file("remove", &chapters))?;
         }
@@ -183,10 +190,13 @@ pub fn copied(media: &Media, film: u32) -> impl Iterator<Item = &Stream> {
     })
 }
 
-/// What is left out, for people.
-pub fn left_out(media: &Media, film: u32) -> Vec<String> {
+/// What is left out of a film, or of a range of it, for people.
+pub fn left_out(media: &Media, film: u32, range: bool) -> Vec<String> {
     let taken: Vec<u32> = copied(media, film).map(|stream| stream.index).chain([film]).collect();
-    let left = media.streams.iter().filter(|stream| !taken.contains(&stream.index) && !stream.is_time_code());
+    let left = media
+        .streams
+        .iter()
+        .filter(|stream| !taken.contains(&stream.index) && (range || !stream.is_time_code()));
     left.map(|stream| format!("{} stream {} is left out", stream.codec_type, stream.index)).collect()
 }
 
@@ -221,6 +231,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!(copied(&media, 0).map(|stream| stream.index).collect::<Vec<_>>(), [1, 3]);
-        assert_eq!(left_out(&media, 0), ["data stream 2 is left out", "video stream 4 is left out"]);
+        let left = ["data stream 2 is left out", "video stream 4 is left out", "data stream 5 is left out"];
+        assert_eq!(left_out(&media, 0, false), left[..2]);
+        assert_eq!(left_out(&media, 0, true), left);
     }
 }

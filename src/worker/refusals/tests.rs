@@ -56,12 +56,15 @@ fn streams_that_a_container_cannot_hold_are_refused() {
     let srt = r#"{"index":1,"codec_type":"subtitle","codec_name":"subrip"}"#;
     let font = r#"{"index":1,"codec_type":"attachment","codec_name":"ttf"}"#;
     let cover = r#"{"index":1,"codec_type":"video","codec_name":"png","disposition":{"attached_pic":1}}"#;
+    let tiff = &cover.replace("png", "tiff");
     for (stream, container) in
-        [(srt, Container::Mp4), (srt, Container::Mov), (font, Container::Mp4), (cover, Container::Mkv)]
+        [(srt, Container::Mp4), (srt, Container::Mov), (font, Container::Mp4), (tiff, Container::Mkv)]
     {
         assert_eq!(word(&with(stream), &source(), container), "StreamsDoNotFit", "{stream}");
     }
-    for (stream, container) in [(srt, Container::Mkv), (font, Container::Mkv), (cover, Container::Mp4)] {
+    for (stream, container) in
+        [(srt, Container::Mkv), (font, Container::Mkv), (cover, Container::Mkv), (cover, Container::Mp4)]
+    {
         assert!(check_header(&with(stream), &source(), container).is_ok(), "{stream}");
     }
 }
