@@ -1,40 +1,52 @@
 //! A bench: claims and scratch as folders, the real worker, and a stand-in for the engine with its habits.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
 
 use serde::Serialize;
-use video_upscale::api::profile::{CodecName, FrameRule, HostMemory, InputKind, OutputKind, Range};
 use video_upscale::api::worker::{
-    Code, Deinterlace, Encode, EncodePreset, End, EngineInput, EngineOutput, FinishTask, JobRef, MergeTask,
-    PrepareTask, ProbeTask, PromisedGpu, Source, VERSION, Verify, WORK_FOLDER,
+    Code, Deinterlace, End, FinishTask, JobRef, MergeTask, PrepareTask, ProbeTask, PromisedGpu, Source,
+    VERSION, Verify, WORK_FOLDER,
 };
 use video_upscale::worker::failure::Failure;
 use video_upscale::worker::ffmpeg::{Children, Tools};
 use video_upscale::worker::folder::Mounts;
 use video_upscale::worker::prepare::{Work, cut_segment};
 
-const SCALE: u32 = 2;
+use crate::asked::{Asked, Wanted};
+use crate::driver::Driver;
 
-/// A stand-in for the engine: Lanczos, one black pixel around, untagged BT.601 at CRF 18.
-#[derive(Default)]
+/// A stand-in for the engine: Lanczos, one black pixel around, untagged BT.601.
 pub struct Engine {
     /// Filters that spoil the result.
     pub more: &'static str,
+    /// Constant rate factor of the result.
+    pub quality: u32,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self { more: "", quality: 18 }
+    }
 }
 
 /// Claims and scratch of one job.
 pub struct Bench {
     root: tempfile::TempDir,
-    ffmpeg: PathBuf,
+    /// The programs.
+    pub ffmpeg: PathBuf,
     ffprobe: PathBuf,
     uid: String,
+    asked: Asked,
+    wanted: Wanted,
     exit: Mutex<i32>,
 }
 
+/// A program that a variable of the environment names, else by its name on PATH.
 #[expect(clippy::disallowed_methods, reason = "the edge: where a test finds its programs")]
-fn program(variable: &str, name: &str) -> PathBuf {
+pub fn program(variable: &str, name: &str) -> PathBuf {
     std::env::var_os(variable).map_or_else(|| PathBuf::from(name), PathBuf::from)
 }
 
@@ -44,31 +56,14 @@ fn succeed(mut command: Command) -> Output {
     output
 }
 
-fn engine_input() -> EngineInput {
-    EngineInput {
-        kind: InputKind::Video,
-        pad: 4,
-        frames: FrameRule { multiple: 8, remainder: 5, minimum: 21 },
-        context_before: 24,
-        context_after: 4,
-    }
-}
-
-fn engine_output() -> EngineOutput {
-    EngineOutput {
-        kind: OutputKind::Video,
-        path: "out.mp4".to_owned(),
-        codec: CodecName::H264,
-        pixel_format: "yuv420p".to_owned(),
-        matrix: "smpte170m".to_owned(),
-        range: Range::Limited,
-        bad_border: 1,
-    }
-}
-
 impl Bench {
     /// Empty claims.
     pub fn new(uid: &str) -> Self {
+        Self::of(uid, Asked::PLAIN, Wanted::default())
+    }
+
+    /// Empty claims of a job.
+    pub fn of(uid: &str, asked: Asked, wanted: Wanted) -> Self {
         let root = tempfile::tempdir().unwrap();
         for folder in ["source", "destination", "scratch"] {
             std::fs::create_dir(root.path().join(folder)).unwrap();
@@ -78,6 +73,8 @@ impl Bench {
             ffmpeg: program("UPSCALE_FFMPEG", "ffmpeg"),
             ffprobe: program("UPSCALE_FFPROBE", "ffprobe"),
             uid: uid.to_owned(),
+            asked,
+            wanted,
             exit: Mutex::new(0),
         }
     }
@@ -132,25 +129,12 @@ impl Bench {
         serde_json::from_slice(&succeed(command).stdout).unwrap()
     }
 
-    /// SHA-256 of the packets of each sound track.
-    pub fn sound_hashes(&self, path: &Path) -> Vec<String> {
-        let mut command = Command::new(&self.ffmpeg);
-        command.args(["-nostdin", "-v", "error", "-i"]).arg(path);
-        command.args([
-            "-map",
-            "0:a?",
-            "-map",
-            "0:v:0",
-            "-c",
-            "copy",
-            "-f",
-            "streamhash",
-            "-hash",
-            "sha256",
-            "-",
-        ]);
-        let text = String::from_utf8(succeed(command).stdout).unwrap();
-        text.lines().filter(|line| line.contains(",a,")).map(str::to_owned).collect()
+    /// Where stand-ins find ffmpeg and ffprobe by their names.
+    pub fn search_path(&self) -> OsString {
+        let folder = self.ffmpeg.parent().unwrap_or(Path::new(""));
+        let path = program("PATH", "").into_os_string();
+        let folders = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&path));
+        std::env::join_paths(folders.filter(|folder| folder != Path::new(""))).unwrap()
     }
 
     fn job(&self) -> JobRef {
@@ -158,13 +142,13 @@ impl Bench {
         JobRef { cluster: text("c"), namespace: text("media"), name: text("film"), uid: self.uid.clone() }
     }
 
-    fn film(path: &str) -> Source {
+    fn film(&self, path: &str) -> Source {
         Source {
             path: path.to_owned(),
-            video_stream: None,
+            video_stream: self.asked.video_stream,
             deinterlace: Deinterlace::Off,
-            drop_alpha: false,
-            strict: false,
+            drop_alpha: self.asked.drop_alpha,
+            strict: self.asked.strict,
         }
     }
 
@@ -197,26 +181,20 @@ impl Bench {
         ProbeTask {
             v: VERSION,
             job: self.job(),
-            source: Self::film(source),
+            source: self.film(source),
             destination: destination.to_owned(),
             overwrite: false,
-            scale: Some(SCALE),
+            scale: Some(self.asked.scale),
             scales: vec![2, 3, 4],
             start_us: None,
             length_us: None,
-            engine: engine_input(),
-            host_memory: HostMemory {
-                base_mib: 512,
-                output_pixel: 0,
-                input_pixel_frame: 24,
-                output_pixel_frame: 40,
-                percent: 115,
-            },
-            segment_frames: Some(17),
+            engine: self.wanted.input.clone(),
+            host_memory: self.wanted.host_memory,
+            segment_frames: Some(self.asked.segment_frames),
             gpus: 4,
             start_seconds: 5,
             megapixel_frame_millis: 100,
-            host_budget_bytes: 8 << 30,
+            host_budget_bytes: 64 << 30,
             live_jobs: Vec::new(),
         }
     }
@@ -251,33 +229,69 @@ impl Bench {
         self.end(&child.wait_with_output().unwrap())
     }
 
-    fn tools(&self) -> Tools {
+    /// The programs as the worker uses them.
+    pub fn tools(&self) -> Tools {
         Tools::find(&self.ffmpeg, &self.ffprobe, 4, Children::default()).unwrap()
+    }
+
+    /// The mounts of its pods.
+    pub fn mounts(&self) -> Mounts {
+        let folder = |name: &str| self.root().join(name);
+        Mounts { source: folder("source"), destination: folder("destination"), scratch: folder("scratch") }
+    }
+
+    /// Index and plan that the probe has made.
+    pub fn work(&self) -> Work {
+        Work::open(&self.mounts(), &self.job()).unwrap()
     }
 
     /// Cuts a segment as `prepare` does after it has proved the GPU.
     pub fn try_cut(&self, source: &str, segment: u32, pieces: u32) -> Result<u32, Failure> {
-        let folder = |name: &str| self.root().join(name);
-        let mounts = Mounts {
-            source: folder("source"),
-            destination: folder("destination"),
-            scratch: folder("scratch"),
-        };
-        let task = PrepareTask {
-            v: VERSION,
-            job: self.job(),
-            source: Self::film(source),
-            round: 0,
+        let mounts = self.mounts();
+        let task = self.prepare_task(
+            source,
             segment,
             pieces,
-            scale: SCALE,
-            engine: engine_input(),
-            output: engine_output(),
-            gpu: PromisedGpu { uuid: "GPU-0".to_owned(), need_bytes: 0 },
-        };
+            PromisedGpu { uuid: "GPU-0".to_owned(), need_bytes: 0 },
+        );
         let work = Work::open(&mounts, &task.job)?;
         work.index.prove_unchanged(&mounts.source_file(source)?, source)?;
         cut_segment(&self.tools(), &mounts, &work, &task)
+    }
+
+    fn prepare_task(&self, source: &str, segment: u32, pieces: u32, gpu: PromisedGpu) -> PrepareTask {
+        PrepareTask {
+            v: VERSION,
+            job: self.job(),
+            source: self.film(source),
+            round: 0,
+            segment,
+            pieces,
+            scale: self.asked.scale,
+            engine: self.wanted.input.clone(),
+            output: self.wanted.output.clone(),
+            gpu,
+        }
+    }
+
+    /// Runs `prepare` where a driver's library tells of the GPU promised.
+    pub fn prepare(&self, source: &str, segment: u32, pieces: u32, driver: &Driver, need_bytes: u64) -> End {
+        self.end(&self.prepare_command(source, segment, pieces, driver, need_bytes).output().unwrap())
+    }
+
+    /// The program that [`Self::prepare`] runs.
+    pub fn prepare_command(
+        &self,
+        source: &str,
+        segment: u32,
+        pieces: u32,
+        driver: &Driver,
+        need_bytes: u64,
+    ) -> Command {
+        let gpu = PromisedGpu { uuid: driver.uuid.clone(), need_bytes };
+        let mut command = self.worker("prepare", &self.prepare_task(source, segment, pieces, gpu));
+        driver.show_to(&mut command).arg("--nvml-library").arg(&driver.programs.nvml);
+        command
     }
 
     /// As [`Self::try_cut`], must succeed.
@@ -302,7 +316,7 @@ impl Bench {
                 "-c:v".to_owned(),
                 "libx264".to_owned(),
                 "-crf".to_owned(),
-                "18".to_owned(),
+                engine.quality.to_string(),
                 "-preset".to_owned(),
                 "veryfast".to_owned(),
                 text(folder.join("out/out.mp4")),
@@ -327,10 +341,10 @@ impl Bench {
                 attempt: 1,
                 step: 2,
                 pieces,
-                scale: SCALE,
-                engine: engine_input(),
-                output: engine_output(),
-                encode: Encode { codec: None, quality: 16, preset: EncodePreset::Fast },
+                scale: self.asked.scale,
+                engine: self.wanted.input.clone(),
+                output: self.wanted.output.clone(),
+                encode: self.asked.encode,
             },
         )
     }
@@ -347,11 +361,11 @@ impl Bench {
             &MergeTask {
                 v: VERSION,
                 job: self.job(),
-                source: Self::film(source),
+                source: self.film(source),
                 destination: destination.to_owned(),
                 overwrite: false,
                 round: 0,
-                scale: SCALE,
+                scale: self.asked.scale,
                 verify: Verify::Auto,
             },
         )

@@ -5,7 +5,8 @@ use std::path::Path;
 use video_upscale::api::worker::Code;
 
 use crate::bench::{Bench, Engine, ExpectDone as _};
-use crate::film::{Clip, Facts};
+use crate::clips::Clip;
+use crate::film::Film;
 
 /// Where most ranges begin, and how long all are: seconds, neither on a packet of the sound.
 const START: f64 = 1.0;
@@ -50,56 +51,81 @@ fn likeness(bench: &Bench, result: &Path, source: &Path, seconds: f64) -> f64 {
     average.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// Films of which a range is taken: name, how it is made, destination, the second at which the range begins.
-const FILMS: &[(&str, &str, &str, f64)] = &[
+/// Films of which a range is taken: how it is made, destination, the second at which the range begins.
+const FILMS: &[(Clip, &str, f64)] = &[
     (
-        "bframes.mp4",
-        "-i testsrc2=s=160x90:r=25:d=3 SOUND -c:v libx264 -g 12 -bf 3 -c:a aac",
+        Clip::new(
+            "bframes.mp4",
+            "-f lavfi -i testsrc2=s=160x90:r=25:d=3 -f lavfi -i sine=f=440:r=48000:d=2.9 -c:v libx264 -g 12 -bf 3 \
+             -pix_fmt yuv420p -c:a aac",
+        ),
         "out.mp4",
         START,
     ),
     (
-        "variable.mp4",
-        "-i testsrc2=s=160x90:r=30:d=3 SOUND -vf select='not(eq(mod(n,7),3))*not(between(n,40,58))' -fps_mode vfr -c:v libx264 -g 20 -c:a aac",
+        Clip::new(
+            "variable.mp4",
+            "-f lavfi -i testsrc2=s=160x90:r=30:d=3 -f lavfi -i sine=f=440:r=48000:d=2.9 \
+             -vf select='not(eq(mod(n,7),3))*not(between(n,40,58))' -fps_mode vfr -c:v libx264 -g 20 -pix_fmt yuv420p -c:a aac",
+        ),
         "out.mp4",
         0.5,
     ),
     (
-        "late-video.mkv",
-        "-itsoffset 0.7 -i testsrc2=s=160x90:r=30000/1001:d=3 SOUND -c:v libx264 -c:a flac",
+        Clip::new(
+            "late-video.mkv",
+            "-itsoffset 0.7 -f lavfi -i testsrc2=s=160x90:r=30000/1001:d=3 -f lavfi -i sine=f=440:r=48000:d=2.9 -c:v libx264 \
+             -pix_fmt yuv420p -c:a flac",
+        ),
         "out.mkv",
         START,
     ),
-    ("stream.ts", "-i testsrc2=s=160x90:r=25:d=3 SOUND -c:v libx264 -g 12 -c:a mp2", "out.mkv", START),
+    (
+        Clip::new(
+            "stream.ts",
+            "-f lavfi -i testsrc2=s=160x90:r=25:d=3 -f lavfi -i sine=f=440:r=48000:d=2.9 -c:v libx264 -g 12 -pix_fmt yuv420p \
+             -c:a mp2",
+        ),
+        "out.mkv",
+        START,
+    ),
     // Far enough from the beginning to be read from where it is.
     (
-        "long.mkv",
-        "-i testsrc2=s=160x90:r=10:d=104 -f lavfi -i sine=d=104 -c:v libx264 -g 30 -c:a libopus",
+        Clip::new(
+            "long.mkv",
+            "-f lavfi -i testsrc2=s=160x90:r=10:d=104 -f lavfi -i sine=d=104 -c:v libx264 -g 30 -pix_fmt yuv420p -c:a libopus",
+        ),
         "out.mkv",
         100.0,
     ),
 ];
 
+/// Times of the pictures after the first, microseconds.
+fn times(film: &Film) -> Vec<i64> {
+    film.pictures.iter().map(|picture| film.base.micros(picture.time - film.pictures[0].time)).collect()
+}
+
 #[test]
 fn a_range_is_exactly_its_pictures_and_its_packets() {
-    for (number, (name, how, destination, start)) in FILMS.iter().enumerate() {
+    for (number, (clip, destination, start)) in FILMS.iter().enumerate() {
         let bench = Bench::new(&format!("range-{number}"));
-        Clip { name, how }.make(&bench);
+        clip.make(&bench);
+        let name = clip.name;
         let (source, result) = (bench.source(name), bench.destination(destination));
         let end = bench.upscale_range(name, destination, micros(*start), Some(micros(LENGTH)));
-        let before = Facts::of(&bench, &source);
+        let before = Film::of(&bench, &source, None);
         let inside = |time: i64| time >= micros(*start) as i64 && time < micros(start + LENGTH) as i64;
-        let wanted: Vec<i64> = before.times().into_iter().filter(|time| inside(*time)).collect();
-        let after = Facts::of(&bench, &result);
+        let wanted: Vec<i64> = times(&before).into_iter().filter(|time| inside(*time)).collect();
+        let after = Film::of(&bench, &result, None);
         let zeroed: Vec<i64> = wanted.iter().map(|time| time - wanted[0]).collect();
         let near =
             |a: &[i64], b: &[i64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1000);
-        assert!(near(&after.times(), &zeroed), "{name}: {:?} instead of {zeroed:?}", after.times());
+        assert!(near(&times(&after), &zeroed), "{name}: {:?} instead of {zeroed:?}", times(&after));
         let figures = end.probe.unwrap();
         assert_eq!(figures.frames, wanted.len() as u64, "{name}");
 
         let zero = first_picture(&bench, &source) + wanted[0];
-        let length = after.end();
+        let length = after.base.micros(after.length());
         assert!(figures.duration_ms.abs_diff(length as u64 / 1000) <= 1, "{name}: {}", figures.duration_ms);
         let sound: Vec<(i64, String)> = packets(&bench, &source, "a:0", zero)
             .into_iter()
@@ -109,12 +135,12 @@ fn a_range_is_exactly_its_pictures_and_its_packets() {
         let payload = |packets: &[(i64, String)]| packets.iter().map(|p| p.1.clone()).collect::<Vec<_>>();
         assert!(sound.len() > 10, "{name}");
         assert_eq!(payload(&kept), payload(&sound), "{name}: sound");
-        let times = |packets: &[(i64, String)]| packets.iter().map(|p| p.0).collect::<Vec<_>>();
+        let begin = |packets: &[(i64, String)]| packets.iter().map(|p| p.0).collect::<Vec<_>>();
         assert!(
-            near(&times(&kept), &times(&sound)),
+            near(&begin(&kept), &begin(&sound)),
             "{name}: {:?} {:?}",
-            &times(&kept)[..3],
-            &times(&sound)[..3]
+            &begin(&kept)[..3],
+            &begin(&sound)[..3]
         );
 
         let at = (zero as f64 - 1000.0) / 1e6;
@@ -126,7 +152,8 @@ fn a_range_is_exactly_its_pictures_and_its_packets() {
 
 #[test]
 fn ranges_that_follow_each_other_share_nothing_and_lose_nothing() {
-    let (name, how, _, _) = FILMS[0];
+    let clip = FILMS[0].0;
+    let name = clip.name;
     let mut pictures = 0;
     let mut sound = Vec::new();
     let mut all = (0, Vec::new());
@@ -134,13 +161,13 @@ fn ranges_that_follow_each_other_share_nothing_and_lose_nothing() {
         [(0.0, Some(0.93)), (0.93, Some(1.0)), (1.93, None)].into_iter().enumerate()
     {
         let bench = Bench::new(&format!("follow-{number}"));
-        Clip { name, how }.make(&bench);
+        clip.make(&bench);
         bench.upscale_range(name, "out.mp4", micros(start), length.map(micros));
         let result = bench.destination("out.mp4");
-        pictures += Facts::of(&bench, &result).frames();
+        pictures += Film::of(&bench, &result, None).pictures.len();
         sound.extend(packets(&bench, &result, "a:0", 0).into_iter().map(|packet| packet.1));
         all = (
-            Facts::of(&bench, &bench.source(name)).frames(),
+            Film::of(&bench, &bench.source(name), None).pictures.len(),
             packets(&bench, &bench.source(name), "a:0", 0)
                 .into_iter()
                 .filter(|packet| packet.0 >= 0)
@@ -209,8 +236,9 @@ fn words(text: &str, last: &Path) -> Vec<String> {
 #[test]
 fn a_range_outside_the_film_or_empty_is_refused_with_numbers() {
     let bench = Bench::new("outside");
-    let (name, how, _, _) = FILMS[0];
-    Clip { name, how }.make(&bench);
+    let clip = FILMS[0].0;
+    let name = clip.name;
+    clip.make(&bench);
     for (start, length, told) in [
         (3_000_000, None, "from 3.000000 s on; by its header it lasts 3."),
         (9_000_000_000, Some(1_000_000), "from 9000.000000 s to 9001.000000 s"),
@@ -228,8 +256,9 @@ fn a_range_outside_the_film_or_empty_is_refused_with_numbers() {
 #[test]
 fn a_range_is_cut_in_the_segments_and_context_of_the_film_around_it() {
     let bench = Bench::new("range-context");
-    let (name, how, _, _) = FILMS[0];
-    Clip { name, how }.make(&bench);
+    let clip = FILMS[0].0;
+    let name = clip.name;
+    clip.make(&bench);
     let figures = bench.probe_range(name, "out.mp4", 1_400_000, Some(400_000)).expect_done().probe.unwrap();
     // Ten pictures read 24 before and 4 after themselves, five above a multiple of eight in all.
     assert_eq!((figures.frames, figures.segments, figures.longest_read), (10, 1, 45));

@@ -25,7 +25,8 @@ use tenant::Tenant;
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
     /// The release run: 20 kills of the controller on the bed instead of 3, its death at every write instead of at a
-    /// sample, and 100,000 cases of each property test instead of 2,000
+    /// sample, 100,000 cases of each property test instead of 2,000, and every awkward film in every variant instead of
+    /// one of each kind
     #[arg(long)]
     full: bool,
     /// Leave the bed up at the end, to look at what failed
