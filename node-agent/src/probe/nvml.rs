@@ -7,6 +7,7 @@ mod fault;
 mod instances;
 mod lists;
 mod memory_v1;
+mod process_list;
 mod signs;
 mod xid;
 
