@@ -251,6 +251,23 @@ impl Bed {
         gpusim::control::Control::dial(&socket).with_context(|| format!("reach the GPUs of {node}"))
     }
 
+    /// Lets the simulated driver of a node stand still, so that every call to it hangs, or go on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn hold_driver(&self, node: &str, still: bool) -> Result<()> {
+        let driver = self
+            .record
+            .daemons
+            .get(&gpus::daemon(node))
+            .with_context(|| format!("find the driver of {node}"))?;
+        let pid =
+            i32::try_from(driver.pid).ok().and_then(Pid::from_raw).context("a process without a number")?;
+        ensure!(driver.runs(), "the driver of {node} has ended");
+        let signal = if still { Signal::STOP } else { Signal::CONT };
+        kill_process(pid, signal).with_context(|| format!("signal the driver of {node}"))
+    }
+
     /// What happened to a node's GPUs, as the simulated driver wrote it down.
     pub fn journal(&self, node: &str) -> PathBuf {
         self.layout.journal(node)

@@ -4,6 +4,7 @@
     reason = "counts and times of a test; an overflow is a failed test"
 )]
 
+mod agent;
 mod bad_input;
 mod cargo;
 mod films;
@@ -167,6 +168,12 @@ macro_rules! bad_inputs {
     };
 }
 
+macro_rules! agents {
+    ($bed:expr, $client:expr, $scenarios:expr, [$($test:ident),+ $(,)?]) => {
+        $($scenarios.test(concat!("agent::", stringify!($test)), agent::$test($bed, $client)).await;)+
+    };
+}
+
 async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()> {
     let client = bed.client().await?;
     let mut all = Scenarios { options, tally };
@@ -191,6 +198,17 @@ async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()
             full_nodes_are_named,
             a_quota_that_refuses_pods_is_named,
             missing_reports_are_named,
+        ]
+    );
+    agents!(
+        bed,
+        &client,
+        all,
+        [
+            memory_that_a_host_process_takes_is_told_within_ten_seconds,
+            every_process_is_told_with_its_owner,
+            a_lost_card_an_xid_and_a_reload_are_told_within_fifteen_seconds,
+            a_driver_that_hangs_ends_liveness_and_no_metrics,
         ]
     );
     for kind in films::KINDS {

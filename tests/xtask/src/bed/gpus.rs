@@ -34,6 +34,11 @@ const CARDS: [[(&str, u64); 5]; 2] = [
 const FILES: [(&str, &str); 3] =
     [("gpusim", "gpusim"), ("gpu-hog", "gpu-hog"), ("libnvidia_ml.so", "libnvidia-ml.so.1")];
 
+/// Name of a node's driver among the bed's processes.
+pub fn daemon(node: &str) -> String {
+    format!("gpusim-{node}")
+}
+
 /// Names what shapes the bed's processes; another shape needs a new bed.
 ///
 /// # Errors
@@ -65,7 +70,7 @@ pub fn start(bed: &mut Bed, programs: &Programs) -> Result<()> {
         let config = folder.join(format!("{node}.json"));
         fs::write(&config, serde_json::to_vec_pretty(&described(node, seed, &cards))?)
             .with_context(|| format!("write {}", config.display()))?;
-        let daemon = Daemon::new(format!("gpusim-{node}"), &folder.join("gpusim"))
+        let daemon = Daemon::new(daemon(node), &folder.join("gpusim"))
             .args(["daemon"])
             .flag("config", config)
             .flag("driver-dir", device)
