@@ -21,6 +21,8 @@ use super::*;
 use crate::report::tests::{gpu, report};
 
 const GIB: u64 = 1 << 30;
+/// Shortest time until a server is asked again that said what only a person can change.
+const HOPELESS: Duration = Duration::from_secs(300);
 
 /// What the fake server does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +114,12 @@ impl FakeServer {
         }
         match fault {
             None => {}
-            Some(Fault::Refuse(code)) => return Ok(status(code)),
+            Some(Fault::Refuse(code)) => {
+                if matches!(code, 401 | 403 | 404) {
+                    *self.shut_until.lock().unwrap() = now + HOPELESS;
+                }
+                return Ok(status(code));
+            }
             Some(Fault::LoseAnswer) => return Ok(status(500)),
             Some(Fault::Shed(seconds)) => {
                 *self.shut_until.lock().unwrap() = now + Duration::from_secs(seconds);

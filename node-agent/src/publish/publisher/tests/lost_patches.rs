@@ -17,25 +17,33 @@ const HEARTBEAT: u64 = 270;
 /// Shortest time between two voiced changes.
 const VOICED: u64 = 60;
 
-/// Every second request or so meets a fault; those after the commit can meet writes only.
-fn plague(mut random: StdRng) -> impl FnMut(bool) -> Option<Fault> + Send {
+/// What a request can meet; a write also what comes after the commit, or is said of its size.
+const BEFORE: [Fault; 9] = [
+    Fault::Refuse(500),
+    Fault::ResetBefore,
+    Fault::Refuse(403),
+    Fault::Refuse(404),
+    Fault::Shed(1),
+    Fault::Shed(119),
+    Fault::Refuse(409),
+    Fault::Silence,
+    Fault::Refuse(503),
+];
+const OF_WRITES: [Fault; 4] = [Fault::Refuse(422), Fault::Refuse(413), Fault::LoseAnswer, Fault::ResetAfter];
+
+/// How often each fault was met by reads and by writes.
+type Met = Arc<Mutex<BTreeMap<String, u32>>>;
+
+/// More than every second request meets a fault, each as often as another.
+fn plague(mut random: StdRng, met: Met) -> impl FnMut(bool) -> Option<Fault> + Send {
     move |writes| {
         if random.random_bool(0.4) {
             return None;
         }
-        Some(match random.random_range(0..if writes { 11 } else { 8 }) {
-            0 => Fault::Refuse(500),
-            1 => Fault::ResetBefore,
-            2 => Fault::Refuse(403),
-            3 => Fault::Refuse(404),
-            4 => Fault::Shed(random.random_range(1..120)),
-            5 => Fault::Refuse(409),
-            6 => Fault::Silence,
-            7 => Fault::Refuse(503),
-            8 => Fault::Refuse(422),
-            9 => Fault::LoseAnswer,
-            _ => Fault::ResetAfter,
-        })
+        let faults = if writes { [BEFORE.as_slice(), &OF_WRITES].concat() } else { BEFORE.to_vec() };
+        let fault = faults[random.random_range(0..faults.len())];
+        *met.lock().unwrap().entry(format!("{fault:?} of a write: {writes}")).or_default() += 1;
+        Some(fault)
     }
 }
 
@@ -74,11 +82,11 @@ fn assert_bounded(times: &[Duration], voiced: bool, seed: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn the_newest_report_stands_in_the_end_and_the_bucket_holds() {
-    let mut faults = 0;
+    let (mut faults, met) = (0, Met::default());
     for seed in 0..SEEDS {
         let (server, mut random) = (FakeServer::default(), StdRng::seed_from_u64(seed));
         let voiced = seed % 2 == 1;
-        server.plague(plague(StdRng::seed_from_u64(!seed)));
+        server.plague(plague(StdRng::seed_from_u64(!seed), met.clone()));
         let mut publisher = server.publisher(seed);
         let mut truth = current(20 * GIB);
         while server.clock.now().up < TROUBLE {
@@ -100,4 +108,7 @@ async fn the_newest_report_stands_in_the_end_and_the_bucket_holds() {
         assert_bounded(&times, voiced, seed);
     }
     assert!(faults > 500, "only {faults} worlds were in trouble");
+    let met = met.lock().unwrap();
+    assert_eq!(met.len(), 2 * BEFORE.len() + OF_WRITES.len(), "{met:?}");
+    assert!(met.values().all(|times| *times > 100), "{met:?}");
 }
