@@ -5,7 +5,8 @@
 //! everything else: [`report`] turns the snapshot into words, [`mod@publish`] decides when they are worth a write, and
 //! [`http`] answers probes even while the driver hangs. [`program`] puts the parts together.
 //!
-//! What is public is what the benchmark measures: an observer over any driver, the report, and the policy.
+//! What is public is what the benchmark measures and the tests over a real library play: an observer over any driver
+//! or over NVML, the report, and the policy.
 
 mod agent;
 mod attribution;
@@ -30,9 +31,12 @@ mod report;
 mod roster;
 mod sampler;
 
-pub use clock::Now;
-pub use gpu::{Identity, Listed, Memory, Signs};
+pub use clock::{Clock, Now};
+pub use gpu::{Identity, Instance, Listed, Memory, Signs};
+pub use health::XidEvent;
+pub use metrics::Calls;
 pub use observer::{Observer, Snapshot};
+pub use probe::nvml::NvmlProbe;
 pub use probe::{Driver, Fault, Probe};
 pub use procfs::Proc;
 pub use publish::{Cause, Decision, Policy, Timing};

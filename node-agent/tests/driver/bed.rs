@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -16,25 +17,35 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use gpusim::control::{self, Control};
 use gpusim::driver::{Driver, SOCKET};
+use gpusim::library::without;
+use gpusim::script::{Script, Twist, calls};
 use serde_json::{Value, json};
 use video_upscale::api::keys;
 use video_upscale::api::report::{Heartbeat, Report, read};
 
-const CARDS: &str = r#"{"node": "node-a", "seed": 7, "cards": [
+/// Two cards: one of 16 GiB, one of 5 GiB.
+pub const CARDS: &str = r#"{"node": "node-a", "seed": 7, "cards": [
     {"model": "NVIDIA RTX A4000", "total_mib": 16376, "reserved_mib": 300},
     {"model": "NVIDIA T400", "total_mib": 5192}]}"#;
 
+/// Names the driver's folder to a test that runs a second time, as a child: see [`alone`].
+const FOLDER: &str = "AGENT_TEST_FOLDER";
+
 /// Folder of the simulated driver's programs and library: cargo hands tests no path of another package's.
 static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
-    let target = Path::new(env!("CARGO_BIN_EXE_upscale-agent")).ancestors().nth(2).unwrap().to_owned();
+    let built = Path::new(env!("CARGO_BIN_EXE_upscale-agent")).parent().unwrap().to_owned();
+    if std::env::var_os(FOLDER).is_some() {
+        return built;
+    }
     let status = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
         .args(["build", "--quiet", "-p", "gpusim", "--bin", "gpusim", "-p", "gpusim-nvml", "--lib"])
+        .args(built.ends_with("release").then_some("--release"))
         .arg("--target-dir")
-        .arg(&target)
+        .arg(built.parent().unwrap())
         .status()
         .unwrap();
     assert!(status.success(), "the simulated driver does not build");
-    target.join("debug")
+    built
 });
 
 /// A program that ends with the test.
@@ -49,21 +60,45 @@ impl Drop for Running {
 
 /// A running driver.
 pub struct Bed {
-    folder: tempfile::TempDir,
-    _daemon: Running,
+    folder: PathBuf,
+    _own: Option<(Running, tempfile::TempDir)>,
+}
+
+/// Runs `look` over a driver of `cards` in a process of its own, since a process has one driver's library and keeps
+/// it. `test` is the name of the calling test with its module.
+pub fn alone(test: &str, cards: &str, look: impl FnOnce(&Bed)) {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        return look(&Bed { folder: folder.into(), _own: None });
+    }
+    let bed = Bed::with(cards);
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(FOLDER, &bed.folder)
+        .env("GPUSIM_DIR", &bed.folder)
+        .env("NVIDIA_VISIBLE_DEVICES", "all")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && text.contains("1 passed"), "{test}: {text}");
+    assert!(!text.contains("panicked"), "{test}: a thread panicked: {text}");
 }
 
 impl Bed {
     pub fn start() -> Self {
+        Self::with(CARDS)
+    }
+
+    /// A driver of other cards.
+    pub fn with(cards: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-        fs::write(at("config.json"), CARDS).unwrap();
+        fs::write(at("config.json"), cards).unwrap();
         let daemon = Command::new(BUILT.join("gpusim"))
             .args(["daemon", "--config", &at("config.json"), "--driver-dir", &at("")])
             .args(["--control", &at("control"), "--log", &at("journal")])
             .spawn()
             .unwrap();
-        let bed = Self { _daemon: Running(daemon), folder };
+        let bed = Self { folder: folder.path().to_owned(), _own: Some((Running(daemon), folder)) };
         eventually("the driver answers", || {
             Control::dial(&bed.path("control")).is_ok_and(|mut control| control.list().is_ok())
         });
@@ -71,7 +106,35 @@ impl Bed {
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(name)
+    }
+
+    /// The driver's library.
+    pub fn library(&self) -> PathBuf {
+        BUILT.join("libnvidia_ml.so")
+    }
+
+    /// A library that lacks `symbols`, as an old driver's does.
+    pub fn library_without(&self, symbols: &[&str]) -> PathBuf {
+        let copy = without(&fs::read(self.library()).unwrap(), symbols).unwrap();
+        let path = self.path(&format!("lib-without-{}-of-{}.so", symbols[0], symbols.len()));
+        fs::write(&path, copy).unwrap();
+        path
+    }
+
+    /// From now on the library answers as `script` says.
+    pub fn plays(&self, script: &Script) {
+        script.play(&self.folder).unwrap();
+    }
+
+    /// From now on the GPU of index `gpu` says of itself what `twist` says.
+    pub fn twists(&self, gpu: u32, twist: Twist) {
+        self.plays(&Script { gpus: [(gpu, twist)].into(), log: true, ..Script::default() });
+    }
+
+    /// Calls of the library so far.
+    pub fn calls(&self) -> Vec<String> {
+        calls(&self.folder)
     }
 
     pub fn control(&self, command: &control::Command) {
@@ -87,20 +150,36 @@ impl Bed {
     }
 
     pub fn agent(&self, arguments: &[&str]) -> Command {
+        self.agent_over(&self.library(), arguments)
+    }
+
+    /// The program over another library.
+    pub fn agent_over(&self, library: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_upscale-agent"));
         command
             .arg("--nvml-library")
-            .arg(BUILT.join("libnvidia_ml.so"))
+            .arg(library)
             .args(arguments)
-            .env("GPUSIM_DIR", self.folder.path())
+            .env("GPUSIM_DIR", &self.folder)
             .env("NVIDIA_VISIBLE_DEVICES", "all");
         command
     }
 
-    /// One sample, as JSON.
+    /// One sample, as JSON, and the program's exit code.
     pub fn once(&self) -> (Report, i32) {
-        let output: Output = self.agent(&["--once", "-o", "json"]).output().unwrap();
+        self.once_over(&self.library())
+    }
+
+    /// One sample over another library.
+    pub fn once_over(&self, library: &Path) -> (Report, i32) {
+        let output: Output = self.agent_over(library, &["--once", "-o", "json"]).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!told.contains("panicked"), "{told}");
         let text = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            !text.contains(&u64::MAX.to_string()),
+            "a value that is not available was told as one: {text}"
+        );
         (serde_json::from_str(&text).unwrap(), output.status.code().unwrap())
     }
 }
@@ -161,9 +240,14 @@ impl Server {
 
 /// Waits until something is so, at most half a minute; how long it took.
 pub fn eventually(what: &str, so: impl Fn() -> bool) -> Duration {
+    within(Duration::from_secs(30), what, so)
+}
+
+/// Waits until something is so, at most as long as said; how long it took.
+pub fn within(limit: Duration, what: &str, so: impl Fn() -> bool) -> Duration {
     let began = Instant::now();
     while !so() {
-        assert!(began.elapsed() < Duration::from_secs(30), "not within thirty seconds: {what}");
+        assert!(began.elapsed() < limit, "not within {limit:?}: {what}");
         sleep(Duration::from_millis(20));
     }
     began.elapsed()
@@ -172,6 +256,15 @@ pub fn eventually(what: &str, so: impl Fn() -> bool) -> Duration {
 /// A port that is free at the moment.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// What the agent answers over HTTP; empty if nobody listens.
+pub fn ask(port: u16, path: &str) -> String {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return String::new() };
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
 }
 
 /// Starts the agent for good.

@@ -11,12 +11,15 @@
 )]
 
 mod bed;
+mod endings;
+mod lists;
+mod rounds;
+mod strange;
+mod versions;
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
-use bed::{Bed, Server, eventually, free_port, publishing};
+use bed::{Bed, Server, ask, eventually, free_port, publishing};
 use gpusim::card::Gpu;
 use gpusim::control::{Command as Act, DriverAction};
 use video_upscale::api::report::{Health, Report, State};
@@ -101,7 +104,6 @@ fn the_node_tells_what_happens_to_its_gpus() {
     assert!(metrics.contains("upscale_agent_state{state=\"ok\"} 1.0"), "{metrics}");
     assert!(metrics.contains("upscale_gpu_health{uuid="), "{metrics}");
     assert!(ask(port, "/livez").starts_with("HTTP/1.1 200"));
-    println!("{}", memory(agent.0.id()));
 
     let began = std::time::Instant::now();
     bed.control(&Act::Driver { action: DriverAction::Reload, version: Some("590.10.01".to_owned()) });
@@ -114,20 +116,4 @@ fn the_node_tells_what_happens_to_its_gpus() {
         (State::DriverMismatch, State::DriverMismatch),
         "told, then ended"
     );
-}
-
-/// What the kernel says of a process's memory.
-fn memory(pid: u32) -> String {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let lines =
-        status.lines().filter(|line| ["VmHWM", "VmRSS", "RssAnon"].iter().any(|key| line.starts_with(key)));
-    lines.collect::<Vec<_>>().join(" ")
-}
-
-fn ask(port: u16, path: &str) -> String {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return String::new() };
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
 }
