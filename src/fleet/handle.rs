@@ -1,5 +1,6 @@
 //! What the job loop holds of the fleet, and the task that drives it.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -144,6 +145,12 @@ impl FleetHandle {
     /// The claim of a GPU, if it has a Lease.
     pub fn claim_on(&self, gpu: &str) -> Option<Claim> {
         self.lock().claim(gpu).map(|claim| Claim::clone(claim))
+    }
+
+    /// UIDs of the last pods that had a GPU, whatever job they were of; those of this process's time are known, and
+    /// one from before.
+    pub fn last_pods(&self, gpu: &str) -> BTreeSet<String> {
+        self.lock().last_pods(gpu).map(str::to_owned).collect()
     }
 
     /// What the newest report says of a GPU; `None` if none names it, or two nodes do.

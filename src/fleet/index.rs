@@ -8,7 +8,7 @@ mod pass;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -26,6 +26,9 @@ use pass::Told;
 
 /// A report whose `at` is older than this by the wall clock is old from the moment it is first seen, seconds.
 const OLD_AT_SIGHT: i64 = 900;
+/// Pods that are remembered of each GPU. Reports list ended processes for two minutes; no more attempts than these fit
+/// into that time.
+const MOST_PAST: usize = 8;
 
 /// The fleet as it is known.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +38,8 @@ pub struct Fleet {
     /// Nodes whose reports name a GPU, by its Lease.
     sites: BTreeMap<String, BTreeSet<String>>,
     claims: BTreeMap<String, Arc<Claim>>,
+    /// UIDs of the last pods that had a GPU, by Lease, the latest last.
+    past: BTreeMap<String, VecDeque<String>>,
     pods: BTreeMap<String, Arc<PodFacts>>,
     /// UIDs of pods by node.
     pods_on: BTreeMap<String, BTreeSet<String>>,
@@ -152,6 +157,7 @@ impl Fleet {
         }
         let jobs = before.into_iter().filter_map(|claim| Some(claim.holder.as_ref()?.job.clone()));
         let jobs = jobs.chain(claim.holder.iter().map(|holder| holder.job.clone())).collect();
+        self.remember(&key, claim.last_pod_uid.as_deref());
         self.rebook(&key, |fleet| {
             fleet.claims.insert(key.clone(), Arc::new(claim));
         });
@@ -165,7 +171,19 @@ impl Fleet {
             return BTreeSet::new();
         }
         let removed = self.rebook(&key, |fleet| fleet.claims.remove(&key));
+        self.past.remove(&key);
         removed.into_iter().filter_map(|claim| Some(claim.holder.as_ref()?.job.clone())).collect()
+    }
+
+    fn remember(&mut self, lease: &str, last_pod_uid: Option<&str>) {
+        let Some(uid) = last_pod_uid else { return };
+        let past = self.past.entry(lease.to_owned()).or_default();
+        if past.back().is_none_or(|last| last != uid) {
+            past.push_back(uid.to_owned());
+            if past.len() > MOST_PAST {
+                past.pop_front();
+            }
+        }
     }
 
     /// Takes in a pod of ours.

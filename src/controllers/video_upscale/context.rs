@@ -140,6 +140,7 @@ impl Context {
             gpus: matching.gpus,
             largest_gpu: matching.largest_bytes,
             host_budget_bytes: matching.host_bytes,
+            largest_host_bytes: matching.largest_host_bytes,
         }
     }
 

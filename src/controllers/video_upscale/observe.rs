@@ -57,6 +57,8 @@ pub async fn observe(seen: &JobKey, ctx: &Context, now: Timestamp) -> Result<Opt
         .any(|kind| super::plan::status::is_true(&status, kind));
     let profile = profile(&object, ctx, &key).await?;
     let known = known(ctx, &key, job.as_ref().ok().filter(|_| !over), &profile, now).await?;
+    let gpus = pods.iter().filter_map(|pod| pod.gpu.clone());
+    let last_pods = gpus.map(|gpu| (gpu.clone(), ctx.fleet.last_pods(&gpu))).collect();
     let views = pods
         .iter()
         .filter_map(|pod| {
@@ -76,6 +78,7 @@ pub async fn observe(seen: &JobKey, ctx: &Context, now: Timestamp) -> Result<Opt
         claims: ctx.fleet.claims_of(&key),
         outlook: ctx.fleet.outlook(&key),
         views,
+        last_pods,
         fleet,
         volumes: known.volumes,
         other_release: known.other_release,

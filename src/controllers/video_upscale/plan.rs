@@ -20,7 +20,7 @@ mod telling;
 pub mod wait;
 mod wanted;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -58,6 +58,8 @@ pub struct Observed {
     pub outlook: Option<Outlook>,
     /// What agents say now of the GPUs that own pods are on, by UUID.
     pub views: BTreeMap<String, GpuView>,
+    /// UIDs of the last pods on each of these, whatever job they were of.
+    pub last_pods: BTreeMap<String, BTreeSet<String>>,
     /// What the fleet could offer to this job.
     pub fleet: Offer,
     /// The job's claims of volumes.
@@ -124,6 +126,8 @@ pub struct Offer {
     pub largest_gpu: Option<u64>,
     /// Smallest matching node's allocatable memory divided by its GPUs, bytes.
     pub host_budget_bytes: Option<u64>,
+    /// Largest matching node's allocatable memory, bytes.
+    pub largest_host_bytes: Option<u64>,
 }
 
 /// The job's claims of volumes.
@@ -132,7 +136,7 @@ pub struct Volumes {
     /// Claims that do not exist.
     pub missing: Vec<String>,
     /// Nodes that can mount all of them; `None`: all.
-    pub nodes: Option<std::collections::BTreeSet<String>>,
+    pub nodes: Option<BTreeSet<String>>,
     /// Why not all nodes can, for people.
     pub why: String,
 }

@@ -32,6 +32,8 @@ pub struct Matching {
     pub largest_bytes: Option<u64>,
     /// Smallest matching node's allocatable memory divided by its GPUs, bytes.
     pub host_bytes: Option<u64>,
+    /// Largest matching node's allocatable memory, bytes.
+    pub largest_host_bytes: Option<u64>,
 }
 
 /// Two of our pods use one GPU, and the claim does not name this one.
@@ -56,6 +58,11 @@ impl Fleet {
     /// The claim of a GPU.
     pub fn claim(&self, gpu: &str) -> Option<&Arc<Claim>> {
         self.claims.get(&lease_name(gpu))
+    }
+
+    /// UIDs of the last pods that had the GPU, whatever job they were of, as far as its claim has told.
+    pub fn last_pods(&self, gpu: &str) -> impl Iterator<Item = &str> {
+        self.past.get(&lease_name(gpu)).into_iter().flatten().map(String::as_str)
     }
 
     /// The node of a GPU with its report and what that says of it; `None` if no report or more than one names it.
@@ -117,8 +124,10 @@ impl Fleet {
                 }
             }
             all.gpus = all.gpus.saturating_add(count);
-            let share = facts.allocatable.memory_bytes.checked_div(report.gpus.len() as u64);
-            if let Some(share) = share.filter(|_| count > 0 && facts.allocatable.memory_bytes < u64::MAX) {
+            let whole = facts.allocatable.memory_bytes;
+            all.largest_host_bytes = all.largest_host_bytes.max(Some(whole).filter(|_| count > 0));
+            let share = whole.checked_div(report.gpus.len() as u64);
+            if let Some(share) = share.filter(|_| count > 0 && whole < u64::MAX) {
                 all.host_bytes = Some(all.host_bytes.map_or(share, |least| least.min(share)));
             }
         }

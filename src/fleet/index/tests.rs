@@ -48,6 +48,34 @@ fn an_older_version_of_a_claim_changes_nothing() {
 }
 
 #[test]
+fn the_last_pods_of_a_gpu_are_remembered_whatever_job_they_were_of() {
+    let mut all = Fleet::new(RELEASE);
+    let last = |all: &Fleet| all.last_pods("gpu-a").map(str::to_owned).collect::<Vec<_>>();
+    for number in 0..10_u32 {
+        let holder = job("media", ["mine", "other"][number as usize % 2]);
+        let claim = Claim {
+            last_pod_uid: Some(format!("p{}", number / 2)),
+            resource_version: (number + 1).to_string(),
+            ..claim("GPU-A", &holder, number, "me")
+        };
+        all.apply_claim(claim);
+    }
+    assert_eq!(last(&all), ["p0", "p1", "p2", "p3", "p4"]);
+    for number in 5..20_u32 {
+        let freed = Claim {
+            last_pod_uid: Some(format!("p{number}")),
+            resource_version: (number + 20).to_string(),
+            ..Claim::unclaimed("GPU-A")
+        };
+        all.apply_claim(freed);
+    }
+    assert_eq!((last(&all).len(), last(&all)[0].as_str()), (8, "p12"));
+    let gone = Claim { resource_version: "50".into(), ..Claim::unclaimed("GPU-A") };
+    all.remove_claim(&gone);
+    assert!(last(&all).is_empty());
+}
+
+#[test]
 fn two_pods_on_one_gpu_are_found_and_the_named_one_is_spared() {
     let process = |uid: &str| json!({"k": "pod", "u": uid, "p": 1, "b": GIB, "t": "C"});
     let procs =
@@ -74,7 +102,12 @@ fn what_the_fleet_could_offer_counts_used_cards_and_not_dead_ones() {
     ]);
     all.apply_claim(claim("GPU-B", &job("media", "mine"), 0, "me"));
     let any = GpuRequirements::default();
-    let expected = Matching { gpus: 3, largest_bytes: Some(24 * GIB), host_bytes: Some(16 * GIB) };
+    let expected = Matching {
+        gpus: 3,
+        largest_bytes: Some(24 * GIB),
+        host_bytes: Some(16 * GIB),
+        largest_host_bytes: Some(128 * GIB),
+    };
     assert_eq!(all.matching(&any, at(0)), expected);
     assert_eq!(all.matching(&any, at(1201)), Matching::default());
     let none = GpuRequirements { products: vec!["H100".into()], ..any };

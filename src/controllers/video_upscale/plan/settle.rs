@@ -15,6 +15,7 @@ use crate::controllers::video_upscale::ladder::{Avoid, History, Next, Penalty, S
 use crate::controllers::video_upscale::memory::{after, since};
 use crate::controllers::video_upscale::seen::{Progress, SeenPod};
 use crate::controllers::video_upscale::verdict::{Decided, Deletion, Evidence, Judgement, Verdict, judge};
+use crate::fleet::pod::PodFacts;
 
 /// A pod that is on no node after that long frees its GPU.
 const UNSCHEDULED: Duration = Duration::from_secs(30);
@@ -166,7 +167,8 @@ fn evidence(draft: &mut Draft<'_>, film: &Film<'_>, pod: &SeenPod, deletion: Del
     evidence.need_bytes = pod.need_bytes;
     // Ended processes stay listed for a while: those of our own pods are nobody else's.
     evidence.our_pods = draft.observed.pods.iter().map(|pod| pod.uid.clone()).collect();
-    evidence.our_pods.extend(draft.claim_of(pod).and_then(|claim| claim.last_pod_uid.clone()));
+    let last = pod.gpu.as_ref().and_then(|gpu| draft.observed.last_pods.get(gpu));
+    evidence.our_pods.extend(last.into_iter().flatten().cloned());
     evidence
 }
 
@@ -234,7 +236,7 @@ fn vanished(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) {
             observed_need: None,
             message: "its pod is gone and nobody saw its end".to_owned(),
         };
-        let turn = next(&decided, &history, &situation(draft, job, film, history.step));
+        let turn = next(&decided, &history, &situation(draft, job, film, history.step, None));
         draft.verdicts.push(decided.verdict);
         draft.tell_of(
             false,
@@ -261,7 +263,17 @@ fn freed_after(verdict: Option<Verdict>, at: Timestamp) -> Freed {
     }
 }
 
-fn situation<'f>(draft: &Draft<'_>, job: &Job, film: &'f Film<'_>, ran_at: u32) -> Situation<'f> {
+/// Where a job stands when an attempt has ended that ran at that step; `pod`: its pod, if it is there.
+fn situation<'f>(
+    draft: &Draft<'_>,
+    job: &Job,
+    film: &'f Film<'_>,
+    ran_at: u32,
+    pod: Option<&SeenPod>,
+) -> Situation<'f> {
+    // Limits and requests of our pods are the same figures.
+    let asked = pod.and_then(|pod| PodFacts::of(&pod.pod)).map(|facts| facts.requests.memory_bytes);
+    let larger = asked.map(|bytes| bytes.saturating_add(bytes / 2));
     Situation {
         spec: film.spec,
         picture: film.picture,
@@ -271,7 +283,12 @@ fn situation<'f>(draft: &Draft<'_>, job: &Job, film: &'f Film<'_>, ran_at: u32) 
         policy: job.policy,
         attempts: job.attempts,
         largest_gpu: draft.observed.fleet.largest_gpu,
-        more_memory_fits: draft.observed.fleet.host_budget_bytes.is_some(),
+        more_memory_fits: draft
+            .observed
+            .fleet
+            .largest_host_bytes
+            .zip(larger)
+            .is_some_and(|(most, it)| it <= most),
     }
 }
 
@@ -284,7 +301,7 @@ fn answer(
     history: &History,
     decided: &Decided,
 ) -> Turn {
-    let turn = next(decided, history, &situation(draft, job, film, pod.step));
+    let turn = next(decided, history, &situation(draft, job, film, pod.step, Some(pod)));
     draft.verdicts.push(decided.verdict);
     ends::penalise(draft, pod, &turn, decided);
     ends::learn(draft, film, pod, decided, turn.penalty);

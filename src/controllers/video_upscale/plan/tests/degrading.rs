@@ -87,3 +87,40 @@ fn uniform_does_not_wait_for_a_need_that_no_card_has() {
     assert_eq!(demand.steps.len(), 1);
     assert_eq!(demand.steps[0].on("L40S"), 11 * GIB, "its own demand lowers it, and nothing else does");
 }
+
+#[test]
+fn what_another_job_of_ours_held_just_before_is_no_neighbour() {
+    let mut observed = running(json!({}));
+    add(&mut observed, 0, 0, "GPU-1", "CUDA error: out of memory");
+    let mut view = crowded(0);
+    let before = json!({"k": "pod", "u": "of-another-job", "p": 78, "b": 0, "pk": 9 * GIB, "t": "CE"});
+    view.gpu.procs.as_mut().unwrap().top = vec![serde_json::from_value(before).unwrap()];
+    observed.views.insert("GPU-1".into(), view);
+    assert_eq!(plan(&observed, at(20)).verdicts, [Verdict::ForeignProcess]);
+    observed.last_pods.insert("GPU-1".into(), ["of-another-job".to_owned()].into());
+    assert_ne!(plan(&observed, at(20)).verdicts, [Verdict::ForeignProcess]);
+}
+
+#[test]
+fn a_larger_host_limit_is_tried_where_a_node_has_it() {
+    for (largest, tried) in [(Some(96), "m"), (Some(95), ""), (None, "")] {
+        let mut observed = running(json!({}));
+        add(&mut observed, 0, 0, "GPU-1", "");
+        let pod = &mut observed.pods[0].pod;
+        let containers = &mut pod.spec.as_mut().unwrap().containers;
+        containers.push(
+            serde_json::from_value(json!({"name": "finish", "resources": {"requests": {"memory": "64Gi"}}}))
+                .unwrap(),
+        );
+        let engine = &mut pod.status.as_mut().unwrap().init_container_statuses.as_mut().unwrap()[1];
+        engine.state.as_mut().unwrap().terminated.as_mut().unwrap().reason = Some("OOMKilled".into());
+        observed.fleet.largest_host_bytes = largest.map(|gib: u64| gib * GIB);
+        let judged = plan(&observed, at(20));
+        assert_eq!(judged.verdicts, [Verdict::HostMemory]);
+        assert_eq!(
+            recorded(&judged).unwrap().tried,
+            [format!("0:1/1/2/2/{tried}/HostMemory")],
+            "{largest:?}"
+        );
+    }
+}
