@@ -29,6 +29,8 @@ pub(super) struct Ask {
     /// The best step that any due segment may use.
     pub(super) first_step: u32,
     lines: Vec<Line>,
+    /// Each due segment with its line and where it stands there, by segment.
+    sites: Vec<(u32, u32, u32)>,
 }
 
 /// Due segments that may use the same steps and cards.
@@ -67,7 +69,7 @@ impl Job {
         let gone = *count == 0;
         if gone {
             self.held.remove(&segment);
-            self.recount();
+            self.reopen(segment);
         }
         gone
     }
@@ -89,12 +91,23 @@ impl Job {
         if let Some(ask) = &mut self.ask {
             ask.asked.served.remove(&attempt);
         }
-        self.recount();
+        self.reopen(attempt.0);
     }
 
-    fn recount(&mut self) {
-        for line in self.ask.iter_mut().flat_map(|ask| &mut ask.lines) {
-            line.served = 0;
+    /// A segment that may be due again is looked at again; the others are not.
+    fn reopen(&mut self, segment: u32) {
+        let Some(Ask { asked, lines, sites, .. }) = &mut self.ask else { return };
+        let first = sites.partition_point(|(known, ..)| *known < segment);
+        let here = sites.get(first..).unwrap_or_default().iter().take_while(|(known, ..)| *known == segment);
+        for (_, line, position) in here {
+            let Some(line) = lines.get_mut(*line as usize) else { continue };
+            let position = *position as usize;
+            let wanted = line.places.get(position).and_then(|place| asked.demand.wanted.get(*place as usize));
+            if position < line.served
+                && wanted.is_some_and(|wanted| !is_served(wanted, &self.held, &asked.served))
+            {
+                line.served = position;
+            }
         }
     }
 
@@ -150,8 +163,15 @@ impl Ask {
                 None => lines.push(Line { kind, places: vec![place], served: 0, dry: false }),
             }
         }
+        let mut sites: Vec<(u32, u32, u32)> = Vec::with_capacity(wanted.len());
+        for (number, line) in (0_u32..).zip(&lines) {
+            let places = (0_u32..).zip(&line.places);
+            let segments = places.filter_map(|(at, place)| Some((wanted.get(*place as usize)?.segment, at)));
+            sites.extend(segments.map(|(segment, position)| (segment, number, position)));
+        }
+        sites.sort_unstable();
         let first_step = wanted.iter().map(|wanted| wanted.first_step).min().unwrap_or(0);
-        Self { asked, class, ladder: Ladder::default(), first_step, lines }
+        Self { asked, class, ladder: Ladder::default(), first_step, lines, sites }
     }
 
     pub(super) fn demand(&self) -> &Arc<Demand> {
