@@ -149,3 +149,30 @@ fn what_a_killed_merge_left_does_not_count_against_the_next() {
     bench.merge("film.mkv", "out.mkv").expect_done();
     assert!(!left.exists());
 }
+
+#[test]
+fn a_full_scratch_is_told_and_the_next_cut_is_right() {
+    let bench = Bench::new("full-scratch");
+    make(&bench, "film.mkv", FILM);
+    bench.probe("film.mkv", "out.mkv").expect_done();
+    let volume = Volume::mounted(bench.root().join("scratch"));
+    bench.cut("film.mkv", 0, 1);
+    let piece = bench.root().join("scratch/p0");
+    let cut = piece.join("in.mp4");
+    let whole = std::fs::read(&cut).unwrap();
+    let step = (whole.len() as u64 / 6).next_multiple_of(PAGE);
+    let mut full = 0;
+    for number in 0.. {
+        if piece.exists() {
+            std::fs::remove_dir_all(&piece).unwrap();
+        }
+        volume.leave(number * step);
+        let outcome = bench.try_cut("film.mkv", 0, 1);
+        volume.clear();
+        let Err(failure) = outcome else { break };
+        assert_eq!(failure.code(), Code::OutOfSpace, "{} bytes of room: {failure}", number * step);
+        full += 1;
+    }
+    assert!(full >= 6, "{full}");
+    assert!(std::fs::read(&cut).unwrap() == whole, "another cut");
+}
