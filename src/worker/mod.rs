@@ -17,6 +17,7 @@ pub mod expression;
 pub mod failure;
 pub mod ffmpeg;
 pub mod finish;
+pub mod fit;
 pub mod folder;
 pub mod gpu;
 pub mod index;

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use super::colour::Colour;
 use super::failure::{Failure, Outcome, on_file};
 use super::ffmpeg::Tools;
+use super::fit::prove_fit;
 use super::folder::{Mounts, WorkFolder};
 use super::index::{FileIdentity, Index, first_time, scan, shape_change};
 use super::lines::printable;
@@ -33,6 +34,7 @@ pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) 
     let mut media = read_header(tools, &source, &task.source.path)?;
     media::look_for_encryption(tools, &source, &mut media)?;
     let accepted = check_header(&media, &task.source, container)?;
+    prove_fit(tools, &source, &task.source.path, &media, container)?;
     let mut warnings = accepted.warnings.clone();
 
     for folder in sweep(mounts, &task.job, &task.live_jobs, now) {

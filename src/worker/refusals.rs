@@ -88,7 +88,8 @@ pub struct Accepted<'a> {
     pub warnings: Vec<String>,
 }
 
-fn refuse<T>(word: &str, text: impl std::fmt::Display) -> Outcome<T> {
+/// A refusal: its word, and what was found.
+pub(super) fn refuse<T>(word: &str, text: impl std::fmt::Display) -> Outcome<T> {
     Err(Failure::stop(Code::UnsupportedSource, format!("{word}: {text}")))
 }
 

@@ -50,3 +50,27 @@ fn a_film_that_changes_its_size_or_the_shape_of_its_pixels_is_refused() {
     let told = refused(&bench, "size.ts", "FormatChanges: ");
     assert!(told.contains("from 160x96 yuv420p to 320x192 yuv420p at picture 25"), "{told}");
 }
+
+#[test]
+fn sound_that_the_container_cannot_hold_is_refused_before_the_work() {
+    let bench = Bench::new("fit");
+    let film = "-f lavfi -i testsrc2=s=160x96:r=25:d=1 -f lavfi -i sine=d=1:r=48000 -pix_fmt yuv420p";
+    for (name, how, fits, does_not) in [
+        ("dvd.vob", "-c:v mpeg2video -c:a pcm_dvd", None, "out.mkv"),
+        ("studio.ts", "-c:v libx264 -c:a s302m -strict -2 -ac 2", None, "out.mkv"),
+        ("old.avi", "-c:v mpeg4 -c:a pcm_u8", Some("out.mkv"), "out.mp4"),
+        ("phone.avi", "-c:v mpeg4 -c:a pcm_alaw -ar 8000", Some("out.mov"), "out.mp4"),
+        ("broadcast.ts", "-c:v libx264 -c:a aac", Some("out.mp4"), ""),
+    ] {
+        make(&bench, name, &format!("{film} {how}"));
+        if let Some(destination) = fits {
+            let end = bench.probe(name, destination);
+            assert_eq!(end.code, Code::Done, "{name} to {destination}: {}", end.message);
+        }
+        if !does_not.is_empty() {
+            let end = bench.probe(name, does_not);
+            assert_eq!(end.code, Code::UnsupportedSource, "{name}: {}", end.message);
+            assert!(end.message.starts_with("StreamsDoNotFit: "), "{name}: {}", end.message);
+        }
+    }
+}
