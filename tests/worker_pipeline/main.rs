@@ -20,6 +20,7 @@ mod clips;
 mod driver;
 mod engines;
 mod families;
+mod figures;
 mod film;
 mod full;
 mod hostile;
