@@ -38,6 +38,9 @@ pub struct Script {
     pub reversed: bool,
     /// Entries of `_v3` process lists have 32 bytes, as drivers 535.43 to 535.97 write them.
     pub wide_entries: bool,
+    /// Work of a call by its name, in microseconds of its thread's time: a real driver's calls cost what this one's do
+    /// not.
+    pub costs: BTreeMap<String, u64>,
     /// Calls are written to [`LOG`].
     pub log: bool,
 }

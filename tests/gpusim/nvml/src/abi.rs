@@ -2,8 +2,10 @@
 
 use std::ffi::{CStr, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use gpusim::driver::{DriverError, Fault};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::script;
 
@@ -49,9 +51,20 @@ impl From<DriverError> for Code {
 
 /// What a call about the GPU of index `gpu` does, as its return code; a panic stays on this side of the interface.
 pub fn answer(name: &str, gpu: Option<u32>, body: impl FnOnce() -> Result<(), Code>) -> c_int {
-    let call =
-        || script::interfere(name, gpu).unwrap_or_else(|| body().map_or_else(|code| code as c_int, |()| 0));
+    let call = || {
+        let begun = thread_time();
+        let code =
+            script::interfere(name, gpu).unwrap_or_else(|| body().map_or_else(|code| code as c_int, |()| 0));
+        let cost = script::cost(name);
+        while thread_time().saturating_sub(begun) < cost {}
+        code
+    };
     catch_unwind(AssertUnwindSafe(call)).unwrap_or(Code::Unknown as c_int)
+}
+
+/// Processor time of this thread: a call's cost is work, however busy the machine is.
+fn thread_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 /// Functions under their C names: each does its body, or what the script says of it. `on` names the GPU that a call

@@ -91,6 +91,12 @@ pub fn twist(gpu: u32) -> Twist {
     read(|script| script.gpus.get(&gpu).cloned()).flatten().unwrap_or_default()
 }
 
+/// Work of the call `call`.
+pub fn cost(call: &str) -> Duration {
+    let micros = read(|script| script.costs.get(call).copied()).flatten().unwrap_or_default();
+    Duration::from_micros(micros)
+}
+
 /// Whether GPUs are counted from the last to the first.
 pub fn is_reversed() -> bool {
     read(|script| script.reversed).unwrap_or_default()

@@ -1,0 +1,117 @@
+//! Writes to the API server: observer, report and policy as the program has them, on a virtual clock.
+
+use std::cell::RefCell;
+use std::os::unix::fs::symlink;
+use std::rc::Rc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use upscale_agent::{Cause, Decision, FreeMemory, Head, Now, Observer, Policy, Proc, Timing, build};
+use video_upscale::api::report::Report;
+
+use crate::figure::Figures;
+use crate::loads::{GPUS, Load, Machine, MachineProbe, Turnover};
+
+const HOUR: u64 = 3_600;
+/// Nodes that are played under each load, and for how long, seconds.
+const NODES: u32 = 120;
+const TIME: u64 = 1_800;
+/// Nodes that the rates are told for.
+const FLEET: f64 = 5_000.0;
+/// Time between two rounds, seconds.
+const ROUND: usize = 2;
+/// The policy's own bound: tokens at the start, time of another one, time between two heartbeats, seconds.
+const TOKENS: f64 = 8.0;
+const REFILL: f64 = 45.0;
+const HEARTBEAT: f64 = 300.0;
+/// More free memory published than there is by this much, and a placement goes wrong.
+const MISLEADING: u64 = 2 << 30;
+
+/// What one node did.
+#[derive(Default)]
+struct Told {
+    writes: Vec<(Cause, bool)>,
+    /// Looks at a GPU, and those at which far too much was published.
+    looks: u64,
+    misled: u64,
+}
+
+/// Heartbeats and nothing else.
+pub fn on_a_flat_gpu(figures: &mut Figures) {
+    figures.part("writes to the API server in an hour in which nothing happens, after the first");
+    let flat = Load { name: "flat", turnover: Turnover::Never, restless: false };
+    let told = play(flat, 1, HOUR);
+    let later = told.writes.get(1..).unwrap_or_default();
+    let alone = |(cause, with_report): &&(Cause, bool)| *cause == Cause::Heartbeat && !with_report;
+    let heartbeats = later.iter().filter(alone).count();
+    figures.bounded("heartbeats", heartbeats as f64, "per hour", 11.0..=13.0);
+    figures.bounded("reports", (later.len() - heartbeats) as f64, "per hour", 0.0..=0.0);
+}
+
+/// Writes under a load, against those that the policy was designed for and against its own bound.
+pub fn under(load: &Load, expected: f64, figures: &mut Figures) {
+    figures.part(&format!("{}: {NODES} nodes, {TIME} s, for {FLEET:.0} nodes", load.name));
+    let told: Vec<Told> = (0..NODES).map(|node| play(*load, u64::from(node), TIME)).collect();
+    let scale = FLEET / f64::from(NODES) / TIME as f64;
+    let count = |which: &dyn Fn(Cause) -> bool| {
+        let writes = told.iter().flat_map(|node| &node.writes).filter(|(cause, _)| which(*cause));
+        writes.count() as f64 * scale
+    };
+    figures.bounded("writes", count(&|_| true), "per second", expected * 0.9..=expected * 1.1);
+    let time = TIME as f64;
+    let most = FLEET * ((TOKENS + time / REFILL) / time + 1.0 / HEARTBEAT);
+    figures.bounded("of them at most", count(&|_| true), "per second", 0.0..=most);
+    for (name, cause) in
+        [("urgent", Cause::Urgent), ("material", Cause::Material), ("heartbeats", Cause::Heartbeat)]
+    {
+        figures.told(&format!("  {name}"), count(&|other| other == cause), "per second");
+    }
+    let looks: u64 = told.iter().map(|node| node.looks).sum();
+    let misled: u64 = told.iter().map(|node| node.misled).sum();
+    figures.told("over 2 GiB too much published", misled as f64 / looks as f64 * 100.0, "% of the time");
+}
+
+fn play(load: Load, seed: u64, seconds: u64) -> Told {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("self/ns")).unwrap();
+    symlink("pid:[4026531836]", folder.path().join("self/ns/pid")).unwrap();
+    let mut random = StdRng::seed_from_u64(seed);
+    let machine = Machine::new(load, folder.path(), StdRng::seed_from_u64(!seed));
+    let (machine, clock) = (Rc::new(RefCell::new(machine)), Rc::new(RefCell::new(0)));
+    let probe = MachineProbe { machine: machine.clone(), now: clock.clone() };
+    let mut observer = Observer::new(probe, Proc::open(folder.path(), None));
+    let timing = Timing { heartbeat: Duration::from_secs(300), spread: Duration::from_secs(30) };
+    let mut policy = Policy::new(timing, Duration::ZERO, random.random());
+    let head = Head { ns: "ops".to_owned(), inst: "0123abcd".to_owned(), hb: 300 };
+    let start: Timestamp = "2026-11-23T07:50:11Z".parse().unwrap();
+    let mut told = Told::default();
+    for second in (0..seconds).step_by(ROUND) {
+        *clock.borrow_mut() = second;
+        machine.borrow_mut().advance(second);
+        let up = Duration::from_secs(second);
+        let now = Now { up, wall: start.saturating_add(up).unwrap() };
+        let snapshot = observer.round(&[], now);
+        let current = build(&snapshot, snapshot.state, &head, FreeMemory::Held);
+        if let Decision::Write { cause, with_report } = policy.decide(&current, up) {
+            policy.attempt(&current, cause, up);
+            policy.confirmed(with_report.then(|| current.clone()), up, random.random());
+            told.writes.push((cause, with_report));
+        }
+        told.compare(policy.published(), &build(&snapshot, snapshot.state, &head, FreeMemory::Measured));
+    }
+    told
+}
+
+impl Told {
+    fn compare(&mut self, published: Option<&Report>, measured: &Report) {
+        let Some(published) = published else { return };
+        assert_eq!(measured.gpus.len(), GPUS as usize);
+        for (told, is) in published.gpus.iter().zip(&measured.gpus) {
+            self.looks += 1;
+            let too_much = told.free.unwrap_or(0).saturating_sub(is.free.unwrap_or(0));
+            self.misled += u64::from(too_much > MISLEADING);
+        }
+    }
+}
