@@ -129,10 +129,7 @@ impl World {
         };
         for namespace in [world.release(), world.namespace()] {
             world
-                .apply_to::<Namespace>(
-                    Api::all(world.client.clone()),
-                    &json!({"metadata": {"name": namespace}}),
-                )
+                .apply::<Namespace>(Api::all(world.client.clone()), &json!({"metadata": {"name": namespace}}))
                 .await;
         }
         for node in &world.nodes {
@@ -142,7 +139,7 @@ impl World {
         let mut profile: Value =
             serde_saphyr::from_str(include_str!("../../src/profile/testdata/flashvsr.yaml")).unwrap();
         profile["metadata"] = json!({"name": world.name});
-        world.apply_to::<UpscaleProfile>(Api::all(world.client.clone()), &profile).await;
+        world.apply::<UpscaleProfile>(Api::all(world.client.clone()), &profile).await;
         world
     }
 
@@ -192,11 +189,11 @@ impl World {
     /// The job is made; all else follows.
     pub async fn begin(&self) {
         let claim = json!({"name": "media"});
-        self.apply(&json!({"metadata": {"name": "film"}, "spec": {
+        let job = json!({"metadata": {"name": "film"}, "spec": {
             "source": {"claim": claim, "path": "film.mp4"}, "destination": {"claim": claim, "path": "large.mp4"},
             "profile": self.name, "parallelism": 3,
-        }}), self.ours::<VideoUpscale>())
-        .await;
+        }});
+        self.apply(self.ours::<VideoUpscale>(), &job).await;
     }
 
     /// Takes everything away. What was only ever played ends at once.
@@ -218,7 +215,7 @@ impl World {
     async fn join(&self, name: &str) {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let labels = json!({PLAYED: "true", "kubernetes.io/hostname": name});
-        self.apply_to(nodes.clone(), &json!({"metadata": {"name": name, "labels": labels}})).await;
+        self.apply(nodes.clone(), &json!({"metadata": {"name": name, "labels": labels}})).await;
         let room = json!({"cpu": "64", "memory": "256Gi", "ephemeral-storage": "1Ti", "pods": "250"});
         let status = json!({"status": {"capacity": room, "allocatable": room}});
         nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
@@ -238,7 +235,7 @@ impl World {
     async fn volume(&self) {
         let size = json!({"storage": "1Gi"});
         let modes = json!(["ReadWriteMany"]);
-        self.apply_to::<PersistentVolume>(
+        self.apply::<PersistentVolume>(
             Api::all(self.client.clone()),
             &json!({"metadata": {"name": self.name}, "spec": {
                 "capacity": size, "accessModes": modes, "storageClassName": "",
@@ -246,20 +243,13 @@ impl World {
             }}),
         )
         .await;
-        self.apply(&json!({"metadata": {"name": "media"}, "spec": {
+        let claim = json!({"metadata": {"name": "media"}, "spec": {
             "accessModes": modes, "storageClassName": "", "volumeName": self.name, "resources": {"requests": size},
-        }}), self.ours::<PersistentVolumeClaim>())
-        .await;
+        }});
+        self.apply(self.ours::<PersistentVolumeClaim>(), &claim).await;
     }
 
-    async fn apply<K>(&self, object: &Value, api: Api<K>)
-    where
-        K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
-    {
-        self.apply_to(api, object).await;
-    }
-
-    async fn apply_to<K>(&self, api: Api<K>, object: &Value)
+    async fn apply<K>(&self, api: Api<K>, object: &Value)
     where
         K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
     {
