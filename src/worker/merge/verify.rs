@@ -96,7 +96,6 @@ fn streams(checked: &Checked<'_>, media: &Media, film: &Stream) -> Outcome<()> {
     Ok(())
 }
 
-/// Every picture's time since the first, in whole ticks; and the first one's delay.
 /// When the first picture of a result comes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct First {
@@ -106,6 +105,7 @@ pub(super) struct First {
     pub tolerance: u64,
 }
 
+/// Every picture's time since the first, in whole ticks; and the first one's delay.
 fn times(tools: &Tools, checked: &Checked<'_>, media: &Media, film: &Stream) -> Outcome<First> {
     let index = &checked.work.index;
     let base =
