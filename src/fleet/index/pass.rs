@@ -42,6 +42,8 @@ impl Fleet {
                 self.booked_by.entry(job).or_default().insert(lease.clone());
                 self.booked_on.entry(placement.grant.node.clone()).or_default().insert(lease);
             }
+            // The board takes room for a pod that is new; one of that name that is there already takes none.
+            self.mark(&placement.grant.node);
         }
         placements
     }

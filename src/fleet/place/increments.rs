@@ -306,3 +306,21 @@ proptest! {
         world.decide()?;
     }
 }
+
+/// A pod that is there already under the name of the attempt that is placed takes the node's room once, not twice.
+#[test]
+fn room_is_taken_once_by_an_attempt_whose_pod_is_there() {
+    let mut world = World::new();
+    let segments = (0..3).map(|segment| (segment, 2, 3)).collect();
+    for event in [
+        Event::Report { node: 0, cards: vec![(20, 0, 8); 3], sort: 5 },
+        Event::Claim { card: 0, job: 0, segment: 0, mark: 3, last: 5 },
+        Event::Pod { pod: 0, card: 0, stage: 1, named: true },
+        Event::Unclaim { card: 0 },
+        Event::Ask { job: 0, sort: 7, parallelism: 4, segments },
+    ] {
+        world.happen(event);
+    }
+    world.decide().unwrap();
+    world.decide().unwrap();
+}
