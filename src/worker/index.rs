@@ -18,7 +18,7 @@ use super::range::Excerpt;
 use super::ratio::Ratio;
 use crate::api::worker::Code;
 
-pub use pass::{HashLine, Pictures, Seen, first_time, read_hash_line, read_hashes, scan};
+pub use pass::{HashLine, Pictures, Seen, first_time, read_hash_line, read_hashes, scan, told_of_picture};
 pub use shape::{ShapeChange, shape_change};
 
 /// Most bytes that an index may unfold to.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use video_upscale::worker::index::told_of_picture;
 use video_upscale::worker::ratio::Ratio;
 
 use crate::bars::{self, Patches};
@@ -307,9 +308,10 @@ impl Decoded {
 
 /// Time and duration that a line of the filter `showinfo` tells.
 fn shown(line: &str) -> Option<(i64, i64)> {
-    let (_, told) = line.split_once("[info] n:")?;
-    let field = |name: &str| told.split_once(name)?.1.split_whitespace().next()?.parse().ok();
-    Some((field(" pts:")?, field(" duration:").unwrap_or(0)))
+    let told = told_of_picture(line)?;
+    let first = |text: &str| text.split_whitespace().next()?.parse().ok();
+    let duration = told.split_once(" duration:").and_then(|(_, told)| first(told));
+    Some((first(told)?, duration.unwrap_or(0)))
 }
 
 /// Times in seconds and hashes by stream, of ffmpeg's `framehash`; `streams` in the order in which they were mapped.

@@ -92,9 +92,20 @@ pub struct Seen {
     pub duration: i64,
 }
 
+/// What `showinfo` says of a picture in a line of ffmpeg's log, from its time on. The filter's name does not always stand
+/// before it: the muxer tells of its streams in another thread, piece by piece, and a line that begins within such a piece
+/// comes without.
+///
+/// Public for the tests that read films.
+pub fn told_of_picture(line: &str) -> Option<&str> {
+    let (before, told) = line.split_once(" pts:")?;
+    let number = before.trim_end_matches(|c: char| c.is_ascii_digit());
+    (number.len() < before.len() && number.trim_end().ends_with("n:")).then_some(told)
+}
+
 /// Reads a line of `showinfo`; `None` if it is not about a picture.
 fn read_seen(line: &str) -> Option<Seen> {
-    let (_, told) = line.split_once("[info] n:")?;
+    let told = told_of_picture(line)?;
     let field = |name: &str| told.split_once(name).map(|(_, rest)| rest.trim_start());
     let word = |name: &str| field(name)?.split_whitespace().next();
     let (width, height) = word(" s:")?.split_once('x')?;
@@ -121,7 +132,7 @@ fn read_cut(line: &str) -> Option<CutLine> {
     if let Some((_, score)) = line.split_once("lavfi.scd.score=") {
         return score.trim().parse().ok().map(CutLine::Score);
     }
-    let (_, told) = line.split_once("[info] frame:")?;
+    let (_, told) = line.split_once("frame:")?;
     let (_, time) = told.split_once("pts:")?;
     time.split_whitespace().next()?.parse().ok().map(CutLine::Time)
 }
@@ -341,6 +352,10 @@ mod tests {
             }
         );
         assert!(read_seen(&line.replace("i:P", "i:T")).unwrap().interlaced);
+        for begun in ["[info]   Stream #0:0", "(eng): Video: rawvideo, 25 fps, ", ""] {
+            let within = line.replace("[Parsed_showinfo_0 @ 0x7f] [info] ", begun);
+            assert_eq!(read_seen(&within), Some(seen.clone()), "{within}");
+        }
         assert_eq!(read_seen("[info] n: 1"), None);
         assert_eq!(read_seen("[Parsed_showinfo_0 @ 0x7f] [info] color_range:unknown"), None);
     }
@@ -357,7 +372,9 @@ mod tests {
         let mut tally = Tally::default();
         lines.iter().filter_map(|line| read_cut(line)).for_each(|told| tally.add_cut(told));
         assert_eq!(tally.scenes, [(1024, 3513)]);
+        assert_eq!(read_cut("  Stream #0:0frame:3    pts:512     pts_time:0.04"), Some(CutLine::Time(512)));
         assert_eq!(read_cut("[Parsed_showinfo_0 @ 0x7f] [info] n:   4 pts:   2048 "), None);
+        assert_eq!(read_seen("[Parsed_metadata_5 @ 0x6] [info] frame:0    pts:1024    pts_time:0.08"), None);
     }
 
     #[test]
