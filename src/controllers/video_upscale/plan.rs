@@ -344,9 +344,17 @@ fn refusal(observed: &Observed, job: &Job, now: Timestamp) -> Option<(FailureRea
         Profile::Missing { message } | Profile::NotReady { message } if !young => {
             Some((FailureReason::ProfileNotFound, message.clone()))
         }
-        Profile::Found { spec, .. } | Profile::Frozen { spec, .. } => {
-            film::steps(job, spec).err().map(|message| (FailureReason::StepsOutOfRange, message))
+        Profile::Found { name, spec, .. } => out_of_range(job, name, spec),
+        Profile::Frozen { spec, .. } => {
+            let name = observed.status.profile.as_ref().map_or("", |profile| profile.name.as_str());
+            out_of_range(job, name, spec)
         }
         Profile::Missing { .. } | Profile::NotReady { .. } => None,
     }
+}
+
+/// Why the profile cannot do what the job asks for.
+fn out_of_range(job: &Job, name: &str, spec: &UpscaleProfileSpec) -> Option<(FailureReason, String)> {
+    let refused = film::steps(job, spec).err().or_else(|| film::check_scale(job, name, spec).err());
+    refused.map(|message| (FailureReason::StepsOutOfRange, message))
 }

@@ -50,6 +50,21 @@ pub fn steps(job: &Job, spec: &UpscaleProfileSpec) -> Result<RangeInclusive<u32>
     profile::steps_allowed(spec, number(job.first_step), number(job.last_step)).map_err(|e| e.to_string())
 }
 
+/// Whether the profile `name` offers the scale that the job asks for; one that is not said is chosen by the probe.
+///
+/// # Errors
+/// What is wrong, for people.
+pub fn check_scale(job: &Job, name: &str, spec: &UpscaleProfileSpec) -> Result<(), String> {
+    let offered = |scale: u32| spec.scales.iter().any(|known| u32::try_from(*known) == Ok(scale));
+    match job.scale {
+        Some(scale) if !offered(scale) => {
+            let offered: Vec<String> = spec.scales.iter().map(i32::to_string).collect();
+            Err(format!("scale {scale} is not offered by profile {name}; offered: {}", offered.join(", ")))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl<'a> Film<'a> {
     /// Takes the film from status and profile.
     ///

@@ -1,6 +1,6 @@
 //! The first phases: the profile, the probe, what is wrong with the input or around the job, and what it waits for.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::fixtures::*;
 use super::super::*;
@@ -108,6 +108,32 @@ fn what_is_wrong_around_the_job_is_said() {
     let left = plan(&elsewhere, at(0));
     assert_eq!(kinds(&left), ["record"]);
     assert_eq!(said(recorded(&left).unwrap(), ConditionType::Scheduled), "False/OtherRelease");
+}
+
+#[test]
+fn a_scale_that_the_profile_does_not_offer_fails_before_any_probe() {
+    let offers = |wanted: Value| {
+        let mut observed = observed(wanted);
+        let mut spec = flashvsr();
+        spec.scales = vec![2, 4];
+        observed.profile = Profile::Found {
+            name: "flashvsr".into(),
+            spec: Box::new(spec),
+            learned: UpscaleProfileStatus::default(),
+        };
+        observed
+    };
+    let refused = plan(&offers(json!({"scale": 3})), at(0));
+    assert_eq!(kinds(&refused), ["record"]);
+    let status = recorded(&refused).unwrap();
+    assert_eq!(said(status, ConditionType::Failed), "True/StepsOutOfRange");
+    assert_eq!(
+        find(&status.conditions, ConditionType::Failed).unwrap().message,
+        "scale 3 is not offered by profile flashvsr; offered: 2, 4"
+    );
+    for wanted in [json!({}), json!({"scale": 4})] {
+        assert_eq!(kinds(&plan(&offers(wanted), at(0))), ["freeze", "create", "record"]);
+    }
 }
 
 #[test]
