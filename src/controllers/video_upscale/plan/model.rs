@@ -209,41 +209,68 @@ fn any_chance() -> impl Strategy<Value = Chance> {
     ]
 }
 
+/// Lets that happen, then the world behaves: the job must end, and leave nothing.
+fn lives_through(chances: &[Chance]) {
+    let mut cluster = Cluster::new();
+    for chance in chances {
+        match chance {
+            Chance::Pass(prefix) => cluster.pass(*prefix),
+            Chance::Place => cluster.place(),
+            Chance::Run(which, fate) => cluster.run(*which, *fate),
+        }
+    }
+    for _ in 0..400 {
+        cluster.clock += 15;
+        cluster.pass(usize::MAX);
+        cluster.place();
+        cluster.pass(usize::MAX);
+        for which in 0..4 {
+            cluster.run(which, Fate::Succeeds);
+        }
+        if cluster.is_over() {
+            break;
+        }
+    }
+    assert!(cluster.is_over(), "{:?} {:?}", cluster.observed.status, cluster.claims);
+    for _ in 0..4 {
+        cluster.pass(usize::MAX);
+    }
+    assert!(cluster.claims.is_empty(), "nothing is held after the end");
+    let before = cluster.observed.status.clone();
+    cluster.pass(usize::MAX);
+    assert_eq!(before, cluster.observed.status, "a pass over an unchanged world changes nothing");
+}
+
 proptest! {
     #[test]
     fn whatever_happens_no_segment_runs_twice_at_once_and_the_job_ends(
         chances in proptest::collection::vec(any_chance(), 0..80),
     ) {
-        let mut cluster = Cluster::new();
-        for chance in chances {
-            match chance {
-                Chance::Pass(prefix) => cluster.pass(prefix),
-                Chance::Place => cluster.place(),
-                Chance::Run(which, fate) => cluster.run(which, fate),
-            }
-        }
-        // The world behaves from now on.
-        for _ in 0..400 {
-            cluster.clock += 15;
-            cluster.pass(usize::MAX);
-            cluster.place();
-            cluster.pass(usize::MAX);
-            for which in 0..4 {
-                cluster.run(which, Fate::Succeeds);
-            }
-            if cluster.is_over() {
-                break;
-            }
-        }
-        prop_assert!(cluster.is_over(), "{:?} {:?}", cluster.observed.status, cluster.claims);
-        for _ in 0..4 {
-            cluster.pass(usize::MAX);
-        }
-        prop_assert!(cluster.claims.is_empty(), "nothing is held after the end");
-        let before = cluster.observed.status.clone();
-        cluster.pass(usize::MAX);
-        prop_assert_eq!(before, cluster.observed.status, "a pass over an unchanged world changes nothing");
+        lives_through(&chances);
     }
+}
+
+#[test]
+fn a_segment_whose_pods_vanish_again_and_again_between_deaths_of_the_controller_is_done() {
+    let vanishes = Chance::Run(0, Fate::Vanishes);
+    let mut chances = vec![Chance::Pass(0); 8];
+    chances.extend([Chance::Place, Chance::Pass(9), vanishes, vanishes, vanishes, Chance::Pass(5)]);
+    chances.extend([Chance::Pass(1), Chance::Pass(1), vanishes, Chance::Pass(0), Chance::Pass(0)]);
+    chances.push(Chance::Pass(2));
+    lives_through(&chances);
+}
+
+#[test]
+fn a_demand_is_served_again_while_a_segments_engine_has_ended_and_anothers_pod_has_vanished() {
+    lives_through(&[
+        Chance::Pass(0),
+        Chance::Place,
+        Chance::Pass(9),
+        Chance::Run(2, Fate::Succeeds),
+        Chance::Run(0, Fate::Vanishes),
+        Chance::Pass(1),
+        Chance::Place,
+    ]);
 }
 
 #[test]
