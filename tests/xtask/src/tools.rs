@@ -1,4 +1,4 @@
-//! Kubernetes, etcd, containerd, helm and kubeconform: Go modules pinned in `tests/xtask/tools`, built once per pin
+//! Kubernetes, etcd, containerd and helm: Go modules pinned in `tests/xtask/tools`, built once per pin
 //! into a cache outside the target folder. Tools of the same version in `$KUBEBUILDER_ASSETS` or on PATH save that.
 
 use std::ffi::OsString;
@@ -64,13 +64,6 @@ const PINS: &[Pin] = &[
         programs: &[("helm", "helm.sh/helm/v4/cmd/helm")],
         asked: Some(&["version", "--short"]),
         typical: 125,
-    },
-    Pin {
-        folder: "kubeconform",
-        module: "github.com/yannh/kubeconform",
-        programs: &[("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform")],
-        asked: Some(&["-v"]),
-        typical: 5,
     },
 ];
 
@@ -170,8 +163,31 @@ impl Pin {
         })
     }
 
+    /// Fails, with what is needed, unless a Go is there that can build this module or fetch one that can.
+    fn ensure_go(&self, pin: &Path) -> Result<()> {
+        let file = pin.join("go.mod");
+        let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+        let wanted = go_version(&text).with_context(|| format!("{} names no Go", file.display()))?;
+        let needed = format!(
+            "{} is built with Go {wanted} or newer; put such a `go` on PATH (any from 1.21 on fetches it by itself unless \
+             GOTOOLCHAIN=local), or name a folder with the programs in KUBEBUILDER_ASSETS",
+            self.folder
+        );
+        if find_on(&std::env::var_os("PATH").unwrap_or_default(), "go").is_none() {
+            bail!("this machine has no Go: {needed}");
+        }
+        // In the module's folder: there it says the version that would build it.
+        let go =
+            Run::new("go").args(["env", "GOVERSION"]).dir(pin).output().with_context(|| needed.clone())?;
+        if !is_at_least(&go, wanted) {
+            bail!("this machine's Go is {}: {needed}", go.trim());
+        }
+        Ok(())
+    }
+
     fn build(&self, pin: &Path, version: &str, cached: &Path, progress: &Progress) -> Result<()> {
         let Some(parent) = cached.parent() else { bail!("the cache has no folder") };
+        self.ensure_go(pin)?;
         fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
         let making = tempfile::tempdir_in(parent).context("make a folder to build in")?;
         let count = self.programs.len();
@@ -228,6 +244,21 @@ fn required<'a>(text: &'a str, module: &str) -> Option<&'a str> {
     })
 }
 
+/// The Go that a go.mod wants, `1.26.0`.
+fn go_version(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix("go ")).map(str::trim)
+}
+
+/// Whether what Go says of itself, `go1.26.1`, is not older than `wanted`.
+fn is_at_least(told: &str, wanted: &str) -> bool {
+    let numbers = |text: &str| -> Vec<u32> {
+        let text = text.trim().trim_start_matches("go");
+        let text = text.split(|c: char| !(c.is_ascii_digit() || c == '.')).next().unwrap_or_default();
+        text.split('.').map(|number| number.parse().unwrap_or(0)).collect()
+    };
+    numbers(told) >= numbers(wanted)
+}
+
 /// Whether a program's words contain this version and not a longer one.
 fn tells(text: &str, number: &str) -> bool {
     text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '.'))
@@ -260,10 +291,27 @@ mod tests {
     }
 
     #[test]
-    fn every_pin_in_the_repository_has_its_version() {
+    fn every_pin_in_the_repository_has_its_version_and_its_go() {
         let pins = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools");
         for pin in PINS {
             assert!(pin.version(&pins.join(pin.folder)).is_ok(), "{}", pin.folder);
+            let text = fs::read_to_string(pins.join(pin.folder).join("go.mod")).unwrap();
+            assert!(is_at_least("go9.0", go_version(&text).unwrap()), "{}", pin.folder);
+        }
+    }
+
+    #[test]
+    fn an_older_go_is_told_from_a_newer_one() {
+        for (told, wanted, enough) in [
+            ("go1.26.1\n", "1.26.0", true),
+            ("go1.26.0", "1.26.0", true),
+            ("go1.26rc1", "1.25.0", true),
+            ("go1.27", "1.26.4", true),
+            ("go1.24.4", "1.26.0", false),
+            ("go1.19.8 X:nocoverageredesign", "1.26.0", false),
+            ("", "1.26.0", false),
+        ] {
+            assert_eq!(is_at_least(told, wanted), enough, "{told} {wanted}");
         }
     }
 
