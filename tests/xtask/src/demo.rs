@@ -9,6 +9,7 @@ pub mod attempts;
 pub mod film;
 mod neighbours;
 mod outcome;
+mod safety;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -125,6 +126,7 @@ pub async fn scenario(bed: &Bed, options: &Options) -> Result<Outcome> {
     left?;
     outcome.wall_seconds = began.elapsed().as_secs();
     outcome.print();
+    outcome.verify_safety()?;
     if options.whole_story {
         outcome.verify_story()?;
     }

@@ -10,6 +10,8 @@ use video_upscale::api::video_upscale::VideoUpscaleStatus;
 use video_upscale::api::worker::Code;
 use video_upscale::fleet::claim::SeenBefore;
 
+use super::safety::Safety;
+
 /// One attempt, as the JSON of the demo has it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Attempt {
@@ -44,11 +46,14 @@ pub struct Attempts {
     running: BTreeMap<(u32, u32), String>,
     /// The instant with the most `upscale` containers running: their nodes, one entry each.
     pub busiest: Vec<String>,
+    /// What must never be.
+    pub safety: Safety,
 }
 
 impl Attempts {
     /// Takes in a segment pod; pods of other roles, or without our labels, are passed over.
     pub fn see_pod(&mut self, pod: &Pod) {
+        self.safety.see_pod(pod);
         let Some(attempt) = read(pod) else { return };
         let key = (attempt.segment, attempt.attempt);
         if upscale_runs(pod) {
@@ -66,6 +71,7 @@ impl Attempts {
     /// Forgets that a pod runs, once it is gone.
     pub fn pod_gone(&mut self, pod: &Pod) {
         self.see_pod(pod);
+        self.safety.pod_gone(pod, Timestamp::now());
         if let Some(attempt) = read(pod) {
             self.running.remove(&(attempt.segment, attempt.attempt));
         }

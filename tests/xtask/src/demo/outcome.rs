@@ -53,7 +53,7 @@ impl Outcome {
             source: source.facts(),
             result: result.facts(),
             segments: status.segments.map_or(0, |s| s.total),
-            attempts: seen.all().cloned().collect(),
+            attempts: seen.all().cloned().map(judged).collect(),
             double_bookings,
             wall_seconds: 0,
             seen,
@@ -86,10 +86,17 @@ impl Outcome {
         println!("wall time: {} s", self.wall_seconds);
     }
 
-    /// Fails unless the story was told: both kinds of end, each answered as it must be, many at once, none twice.
+    /// Fails if a GPU or a segment was worked on twice at once.
+    pub fn verify_safety(&self) -> Result<()> {
+        ensure!(self.double_bookings == 0, "{} times two engines were on one GPU", self.double_bookings);
+        let broken = self.seen.safety.broken();
+        ensure!(broken.is_empty(), "{}", broken.join("; "));
+        Ok(())
+    }
+
+    /// Fails unless the story was told: both kinds of end, each answered as it must be, many at once.
     pub fn verify_story(&self) -> Result<()> {
         ensure!(self.segments >= 8, "only {} segments", self.segments);
-        ensure!(self.double_bookings == 0, "{} times two engines were on one GPU", self.double_bookings);
         ensure!(self.seen.busiest.len() >= 3, "only {} engines at one instant", self.seen.busiest.len());
         ensure!(self.seen.busiest_nodes().len() == 2, "engines ran only on {:?}", self.seen.busiest_nodes());
         let lower = |attempt: &&Attempt| self.seen.next(attempt).is_some_and(|next| next.step > attempt.step);
@@ -106,4 +113,10 @@ impl Outcome {
         );
         Ok(())
     }
+}
+
+/// An attempt of which neither pod nor status told the end has left no evidence, and has that verdict.
+fn judged(attempt: Attempt) -> Attempt {
+    let verdict = if attempt.verdict.is_empty() { "Unknown".to_owned() } else { attempt.verdict.clone() };
+    Attempt { verdict, ..attempt }
 }

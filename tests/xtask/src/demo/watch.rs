@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use futures::StreamExt;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::Api;
@@ -17,6 +18,7 @@ use video_upscale::api::keys;
 use video_upscale::api::video_upscale::VideoUpscaleStatus;
 
 use super::attempts::Attempts;
+use crate::bed::OPERATOR_NAMESPACE;
 use crate::job::{Job, finished};
 
 /// Follows a job until dropped.
@@ -33,6 +35,7 @@ impl Watch {
         let attempts = Arc::new(Mutex::new(Attempts::default()));
         let mut tasks = JoinSet::new();
         tasks.spawn(follow_pods(client.clone(), job.clone(), gpus.clone(), attempts.clone(), began));
+        tasks.spawn(follow_claims(client.clone(), attempts.clone()));
         tasks.spawn(follow_events(client.clone(), job.clone(), began));
         Self { attempts, tasks, began }
     }
@@ -102,7 +105,22 @@ async fn follow_pods(
                 }
             }
             Ok(watcher::Event::Delete(pod)) => lock(&attempts).pod_gone(&pod),
-            _ => {}
+            Ok(watcher::Event::Init) => lock(&attempts).safety.pods_anew(),
+            Ok(watcher::Event::InitDone) | Err(_) => {}
+        }
+    }
+}
+
+async fn follow_claims(client: Client, attempts: Arc<Mutex<Attempts>>) {
+    let api: Api<Lease> = Api::namespaced(client, OPERATOR_NAMESPACE);
+    let mut events = watcher(api, watcher::Config::default()).boxed();
+    while let Some(event) = events.next().await {
+        let safety = &mut lock(&attempts).safety;
+        match event {
+            Ok(watcher::Event::Apply(lease) | watcher::Event::InitApply(lease)) => safety.see_claim(&lease),
+            Ok(watcher::Event::Delete(lease)) => safety.claim_gone(&lease),
+            Ok(watcher::Event::Init) => safety.claims_anew(),
+            Ok(watcher::Event::InitDone) | Err(_) => {}
         }
     }
 }
