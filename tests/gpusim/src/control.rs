@@ -97,7 +97,7 @@ pub enum Command {
 pub enum DriverAction {
     /// Gone until `load`: every call answers "driver not loaded".
     Unload,
-    /// There again.
+    /// There again; one that is loaded stays as it is, but for its version.
     Load,
     /// Both at once.
     Reload,

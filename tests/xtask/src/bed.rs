@@ -2,7 +2,7 @@
 //!
 //! Everything it makes outside its own folder is in its control group, carries its name, or is in its record, so that
 //! the next `up` or `down` clears whatever a crash has left. A bed that runs as it should is left as it is; one that
-//! does not is cleared and made anew, with its volumes.
+//! does not is cleared and made anew, with its volumes. What tests have changed on one that runs, `up` puts right.
 
 mod chart;
 mod clearing;
@@ -11,6 +11,7 @@ mod control_group;
 mod control_plane;
 mod daemon;
 mod gpus;
+mod harm;
 mod hogs;
 mod import;
 mod layout;
@@ -19,16 +20,17 @@ mod node;
 mod objects;
 mod pki;
 mod record;
+mod settle;
 mod start;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::command::{Run, system_path, tail};
@@ -44,6 +46,7 @@ use record::Record;
 pub use crate::images::PAUSE_IMAGE;
 pub use layout::{Layout, NODES};
 pub use objects::namespace;
+pub use settle::{MADE_FOR, NOWHERE, TENANT, TENANT_PREFIX, TEST};
 
 /// Where the operator is installed.
 pub const OPERATOR_NAMESPACE: &str = "upscale-system";
@@ -78,7 +81,8 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// Brings the bed up; leaves one that is up as it is, but for images that have changed.
+    /// Brings the bed up; leaves one that is up as it is, but for images that have changed and for what tests, or
+    /// `cargo xtask gpu`, have done to it.
     ///
     /// # Errors
     /// When a program is missing and cannot be had, or something does not come up in its time.
@@ -107,6 +111,9 @@ impl Bed {
         objects::apply(&bed)?;
         bed.record.whole = true;
         bed.save()?;
+        if runs {
+            bed.settle()?;
+        }
         if options.chart {
             chart::install(&bed)?;
         }
@@ -136,6 +143,14 @@ impl Bed {
     /// When helm fails or a pod does not become ready.
     pub fn install_chart(&self) -> Result<()> {
         chart::install(self)
+    }
+
+    /// The same with other values, each `path=value`.
+    ///
+    /// # Errors
+    /// When helm fails or a pod does not become ready.
+    pub fn upgrade_chart(&self, values: &[&str]) -> Result<()> {
+        chart::upgrade(self, values)
     }
 
     /// Takes the chart and our kinds away.
@@ -223,15 +238,6 @@ impl Bed {
         self.kubectl_call(args)?.output()
     }
 
-    /// Keeps new pods away from the nodes, or lets them in again.
-    ///
-    /// # Errors
-    /// When kubectl fails.
-    pub fn cordon(&self, away: bool) -> Result<()> {
-        let verb = if away { "cordon" } else { "uncordon" };
-        self.kubectl(&[&[verb], NODES.as_slice()].concat()).map(drop)
-    }
-
     /// Applies a manifest.
     ///
     /// # Errors
@@ -251,23 +257,6 @@ impl Bed {
         gpusim::control::Control::dial(&socket).with_context(|| format!("reach the GPUs of {node}"))
     }
 
-    /// Lets the simulated driver of a node stand still, so that every call to it hangs, or go on.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn hold_driver(&self, node: &str, still: bool) -> Result<()> {
-        let driver = self
-            .record
-            .daemons
-            .get(&gpus::daemon(node))
-            .with_context(|| format!("find the driver of {node}"))?;
-        let pid =
-            i32::try_from(driver.pid).ok().and_then(Pid::from_raw).context("a process without a number")?;
-        ensure!(driver.runs(), "the driver of {node} has ended");
-        let signal = if still { Signal::STOP } else { Signal::CONT };
-        kill_process(pid, signal).with_context(|| format!("signal the driver of {node}"))
-    }
-
     /// What happened to a node's GPUs, as the simulated driver wrote it down.
     pub fn journal(&self, node: &str) -> PathBuf {
         self.layout.journal(node)
@@ -279,34 +268,6 @@ impl Bed {
     /// When there is no such claim, or its volume is no folder of the bed.
     pub fn volume_path(&self, namespace: &str, claim: &str) -> Result<PathBuf> {
         objects::volume_path(self, namespace, claim)
-    }
-
-    /// Ends every process of the bed whose program is called `program` with SIGKILL; tells how many.
-    ///
-    /// # Errors
-    /// When the bed's processes cannot be listed.
-    pub fn kill(&self, program: &str) -> Result<usize> {
-        let mut killed = 0_usize;
-        for pid in self.group.processes()? {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let first = line.split(|byte| *byte == 0).next().unwrap_or_default();
-            let name = Path::new(std::str::from_utf8(first).unwrap_or_default()).file_name();
-            if name.is_some_and(|name| name == program)
-                && Pid::from_raw(pid).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
-            {
-                killed = killed.saturating_add(1);
-            }
-        }
-        Ok(killed)
-    }
-
-    /// Ends the controller with SIGKILL, as a machine would that loses power.
-    ///
-    /// # Errors
-    /// When no controller runs.
-    pub fn kill_controller(&self) -> Result<()> {
-        ensure!(self.kill("upscale-controller")? > 0, "no controller runs on the bed");
-        Ok(())
     }
 
     /// Waits as [`Progress::wait`] does, but no longer than the bed's processes live.
@@ -387,6 +348,19 @@ pub fn down() -> Result<()> {
     ensure!(left.is_empty(), "left behind: {}", left.join(", "));
     progress.say("nothing is left of it but the cache of tools and images");
     Ok(())
+}
+
+/// Whether this checkout has a bed, in whatever state: one whose volumes would go with it.
+///
+/// # Errors
+/// When its folder cannot be read.
+pub fn stands() -> Result<bool> {
+    let volumes = Layout::find()?.volumes();
+    match fs::read_dir(&volumes) {
+        Ok(mut entries) => Ok(entries.next().is_some()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("list {}", volumes.display())),
+    }
 }
 
 /// What a bed of this checkout has on the machine now: processes, mounts, interfaces, control groups, folders.

@@ -21,13 +21,13 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::runtime::conditions::is_deleted;
 use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 use video_upscale::api::conditions::{ConditionType, find};
 use video_upscale::api::profile::UpscaleProfile;
 use video_upscale::api::quantity::display;
 use video_upscale::api::video_upscale::{VideoUpscale, VideoUpscaleStatus};
 
-use crate::bed::{Bed, TENANT_NAMESPACE, UpOptions};
+use crate::bed::{self, Bed, MADE_FOR, TENANT_NAMESPACE, TEST, UpOptions};
 use crate::job::{Job, manifest, summary};
 use crate::transfer::{self, Place};
 use film::Film;
@@ -39,7 +39,7 @@ use watch::Watch;
 pub const NAMESPACE: &str = TENANT_NAMESPACE;
 /// Claim of the demo's tenant.
 pub const CLAIM: &str = TENANT_NAMESPACE;
-/// Longest that the job may take.
+/// Longest that the job of the story may take; a film of the user's takes what it takes.
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// What the demo does.
@@ -54,56 +54,73 @@ pub struct Options {
     /// Write what happened to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Leave the bed up at the end, to look around in
+    /// Leave the bed up at the end, to look around in; one that was up before stays in any case
     #[arg(long)]
     keep: bool,
     #[arg(skip = "demo".to_owned())]
     name: String,
     #[arg(skip = true)]
     whole_story: bool,
+    /// Whether the job is one to look at afterwards.
+    #[arg(skip = "demo")]
+    made_for: &'static str,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { input: None, scale: None, json: None, keep: true, name: "demo".into(), whole_story: true }
+        Self {
+            input: None,
+            scale: None,
+            json: None,
+            keep: true,
+            name: "demo".into(),
+            whole_story: true,
+            made_for: "demo",
+        }
     }
 }
 
 impl Options {
     /// The same scenario under another name, of which only the film is asserted.
     pub fn quiet(name: &str) -> Self {
-        Self { name: name.to_owned(), whole_story: false, ..Self::default() }
+        Self { name: name.to_owned(), whole_story: false, made_for: TEST, ..Self::default() }
     }
 }
 
-/// Brings the bed up, runs the scenario, says where the result lies.
+/// Brings the bed up, runs the scenario, says where the result lies. A bed that was there before stays.
 pub fn run(options: &Options) -> Result<()> {
+    let stood = bed::stands()?;
     let bed = Bed::up(&UpOptions::default())?;
-    let runtime = tokio::runtime::Runtime::new().context("start the async runtime")?;
     let own_film = options.input.is_none();
     let options = Options { whole_story: own_film, ..options.clone() };
-    let mut outcome = runtime.block_on(scenario(&bed, &options))?;
+    let told = tell(&bed, &options);
+    if options.keep || stood {
+        println!(
+            "The bed is up: eval \"$(cargo xtask env)\"; kubectl -n {NAMESPACE} describe vu {}; cargo xtask down",
+            options.name
+        );
+        return told;
+    }
+    told.and(bed::down())
+}
+
+/// The scenario, with its result and what happened copied to where the bed's end does not reach.
+fn tell(bed: &Bed, options: &Options) -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("start the async runtime")?;
+    let mut outcome = runtime.block_on(scenario(bed, options))?;
     let file = Path::new(&outcome.result.path).file_name().context("name the result")?;
     let result = bed.checkout().join("target/demo").join(file);
     if let Some(folder) = result.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     }
     std::fs::copy(&outcome.result.path, &result).with_context(|| format!("copy to {}", result.display()))?;
-    // The volume ends with the bed, the copy stays.
     outcome.result.path = result.display().to_string();
     if let Some(path) = &options.json {
         let text = serde_json::to_string_pretty(&outcome).context("print the outcome")?;
         std::fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))?;
     }
     println!("\nThe result lies at {}", result.display());
-    if options.keep {
-        println!(
-            "The bed is up: eval \"$(cargo xtask env)\"; kubectl -n {NAMESPACE} describe vu {}",
-            options.name
-        );
-        return Ok(());
-    }
-    crate::bed::down()
+    Ok(())
 }
 
 /// The scenario on a bed that is up: neighbours move in, the job is applied, watched and verified.
@@ -112,7 +129,6 @@ pub async fn scenario(bed: &Bed, options: &Options) -> Result<Outcome> {
     let client = bed.client().await?;
     let default_film = bed.checkout().join("tests/clips/big-buck-bunny.mp4");
     let input = options.input.clone().unwrap_or(default_film);
-    let source = Film::decode(&bed.film_programs()?, &input)?;
     let volume = bed.volume_path(NAMESPACE, CLAIM)?;
     let (from, to) = places(&input, &options.name)?;
     clear(&client, &options.name, &volume.join(&to)).await?;
@@ -120,7 +136,7 @@ pub async fn scenario(bed: &Bed, options: &Options) -> Result<Outcome> {
     transfer::put(bed, &input, NAMESPACE, &Place { claim: CLAIM.to_owned(), path: PathBuf::from(&from) })?;
 
     let neighbours = Neighbours::move_in(bed)?;
-    let outcome = with_neighbours(bed, &client, options, &source, &from, &to, &neighbours).await;
+    let outcome = with_neighbours(bed, &client, options, &input, &from, &to, &neighbours).await;
     let left = neighbours.move_out();
     let mut outcome = outcome?;
     left?;
@@ -137,7 +153,7 @@ async fn with_neighbours(
     bed: &Bed,
     client: &Client,
     options: &Options,
-    source: &Film,
+    input: &Path,
     from: &str,
     to: &str,
     neighbours: &Neighbours<'_>,
@@ -145,20 +161,21 @@ async fn with_neighbours(
     neighbours.wait_until_reported(client).await?;
     let gpus = bed.gpus()?;
     print_gpus(&gpus);
-    // As many at once as there are cards on which the best step fits whatever the misjudged one teaches.
-    let mut spec = json!({"parallelism": 6, "segmentation": {"frames": 16}, "encode": {"preset": "Fast"}});
-    if let (Some(scale), Some(spec)) = (options.scale, spec.as_object_mut()) {
-        spec.insert("scale".into(), scale.into());
-    }
-    let manifest = manifest(&options.name, CLAIM, from, to, spec);
+    let manifest = described(options, from, to);
     println!("\n$ kubectl -n {NAMESPACE} apply -f {}.yaml; kubectl -n {NAMESPACE} get vu -w", options.name);
     let job = Job::create(client, NAMESPACE, &manifest).await?;
     let names =
         gpus.iter().map(|gpu| (gpu.uuid.clone(), format!("{} #{} ({})", gpu.node, gpu.index, gpu.model)));
     let watch = Watch::start(client, &job, &names.collect());
     let following = watch.until_finished(&job);
+    let limited = async {
+        match options.input {
+            None => tokio::time::timeout(LIMIT, following).await,
+            Some(_) => Ok(following.await),
+        }
+    };
     let attempts = tokio::select! {
-        attempts = tokio::time::timeout(LIMIT, following) => attempts,
+        attempts = limited => attempts,
         error = neighbours.barge_in(&job) => return Err(error),
     };
     let state = job.get().await?;
@@ -166,10 +183,36 @@ async fn with_neighbours(
     let attempts =
         attempts.with_context(|| format!("the job has not ended; it says: {}", summary(&status)))??;
     let complete = find(&status.conditions, ConditionType::Complete);
-    ensure!(complete.is_some_and(|c| c.status == "True"), "the job has failed: {}", summary(&status));
-    let result = Film::decode(&bed.film_programs()?, &bed.volume_path(NAMESPACE, CLAIM)?.join(to))?;
+    ensure!(complete.is_some_and(|c| c.status == "True"), "the job has failed: {}", why(&status));
+    // Only now: what is no film is for the job to refuse.
+    let programs = bed.film_programs()?;
+    let source = Film::decode(&programs, input)?;
+    let result = Film::decode(&programs, &bed.volume_path(NAMESPACE, CLAIM)?.join(to))?;
     source.verify_upscaled(&result, scale_of(&status)?)?;
-    Outcome::new(bed, source, &result, &status, attempts)
+    Outcome::new(bed, &source, &result, &status, attempts)
+}
+
+/// The job. The story wants many short segments, and as many at once as there are cards on which the best step fits
+/// whatever the misjudged one teaches; of a film of the user's nothing is said but its scale.
+fn described(options: &Options, from: &str, to: &str) -> Value {
+    let mut spec = match options.input {
+        None => json!({"parallelism": 6, "segmentation": {"frames": 16}, "encode": {"preset": "Fast"}}),
+        Some(_) => json!({}),
+    };
+    if let (Some(scale), Some(spec)) = (options.scale, spec.as_object_mut()) {
+        spec.insert("scale".into(), scale.into());
+    }
+    let mut manifest = manifest(&options.name, CLAIM, from, to, spec);
+    if let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("labels".into(), json!({MADE_FOR: options.made_for}));
+    }
+    manifest
+}
+
+/// Reason and message of a job's failure.
+fn why(status: &VideoUpscaleStatus) -> String {
+    let failed = find(&status.conditions, ConditionType::Failed).filter(|failed| failed.status == "True");
+    failed.map_or_else(|| summary(status), |failed| format!("{}: {}", failed.reason, failed.message))
 }
 
 fn scale_of(status: &VideoUpscaleStatus) -> Result<u32> {
@@ -207,7 +250,7 @@ async fn clear(client: &Client, name: &str, result: &Path) -> Result<()> {
 }
 
 /// Lets the operator forget what an earlier run taught it of memory, or it would not be surprised again.
-async fn unlearn(client: &Client) -> Result<()> {
+pub async fn unlearn(client: &Client) -> Result<()> {
     let profiles: Api<UpscaleProfile> = Api::all(client.clone());
     let nothing = Patch::Merge(json!({"status": {"learned": []}}));
     for profile in profiles.list(&ListParams::default()).await.context("list the profiles")?.items {
@@ -238,5 +281,23 @@ fn print_gpus(gpus: &[GpuState]) {
             display(gpu.free),
             holders.collect::<Vec<_>>().join(", ")
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_film_of_the_users_nothing_is_said_but_its_scale() {
+        let spec = |options: &Options| {
+            let manifest = described(options, "in/a.mkv", "out/demo.mkv");
+            let mut spec = manifest["spec"].as_object().unwrap().clone();
+            spec.retain(|name, _| name != "source" && name != "destination");
+            Value::Object(spec)
+        };
+        let own = Options { input: Some("a.mkv".into()), scale: Some(2), ..Options::default() };
+        assert_eq!(spec(&own), json!({"scale": 2}));
+        assert_eq!(spec(&Options::default())["segmentation"]["frames"], 16);
     }
 }

@@ -10,7 +10,7 @@ use gpusim::control::{Command, DriverAction, GpuState, PinMode, Spoil, ViewMode}
 
 use crate::bed::{Bed, NODES};
 
-pub use hog::Hog;
+pub use hog::{HOG, Hog};
 
 /// A node of the bed.
 #[derive(Args, Clone, Debug)]

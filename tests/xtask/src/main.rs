@@ -20,7 +20,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Bring the bed up: build what is missing, start the cluster, install the chart
+    /// Bring the bed up: build what is missing, start the cluster, install the chart; on one that is up, end what tests
+    /// and `gpu` have done to it
     Up {
         /// Leave the chart out
         #[arg(long)]

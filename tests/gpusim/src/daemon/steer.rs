@@ -27,6 +27,7 @@ pub fn apply(command: &Command, node: &mut Node, now: u64) -> Answer {
         Command::Leak { gpu, mib } => with(node, gpu, |card| card.book.leak(mib.saturating_mul(MIB))),
         Command::LeakOnExit { gpu, off } => with(node, gpu, |card| card.book.leak_on_exit = !off),
         Command::SlowRelease { gpu, millis } => with(node, gpu, |card| card.book.slow_release = *millis),
+        Command::Driver { action: DriverAction::Load, version: None } if node.loaded => Ok(()),
         Command::Driver { action, version } => {
             node.loaded = *action != DriverAction::Unload;
             node.version = version.clone().unwrap_or_else(|| node.version.clone());

@@ -15,6 +15,14 @@ const OURS: [(&str, Image); 3] =
 /// # Errors
 /// When helm fails or a pod does not become ready within 3 minutes.
 pub fn install(bed: &Bed) -> Result<()> {
+    upgrade(bed, &[])
+}
+
+/// The same with other values than the bed's, each `path=value`.
+///
+/// # Errors
+/// As [`install`].
+pub fn upgrade(bed: &Bed, more: &[&str]) -> Result<()> {
     bed.progress().say(format_args!("installing the chart as {RELEASE} into {OPERATOR_NAMESPACE}"));
     let mut values = Vec::new();
     for (part, image) in OURS {
@@ -31,6 +39,7 @@ pub fn install(bed: &Bed) -> Result<()> {
         .args([checkout.join("tests/xtask/bed-values.yaml")])
         .args(["--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "3m"])
         .args(values.iter().flat_map(|value| ["--set-string", value.as_str()]))
+        .args(more.iter().flat_map(|value| ["--set", value]))
         .env("KUBECONFIG", bed.kubeconfig())
         .done()
         .context("install the chart")

@@ -29,9 +29,15 @@ impl Bed {
     pub(crate) fn end_hogs(&self, uuid: &str) -> Result<usize> {
         let _lock = super::lock(&self.layout, &self.progress)?;
         let mut record = self.fresh_record()?;
-        let prefix = format!("hog-{uuid}-");
+        let ended = self.end_hogs_in(&mut record, &format!("hog-{uuid}-"))?;
+        record.write(&self.layout.record())?;
+        Ok(ended)
+    }
+
+    /// Ends those of the record whose name begins so, and strikes them out; tells how many still ran.
+    pub(super) fn end_hogs_in(&self, record: &mut Record, prefix: &str) -> Result<usize> {
         let ours: Vec<Process> =
-            record.hogs.extract_if(.., |name, _| name.starts_with(&prefix)).map(|(_, it)| it).collect();
+            record.hogs.extract_if(.., |name, _| name.starts_with(prefix)).map(|(_, it)| it).collect();
         let mut ended = 0_usize;
         for process in ours.into_iter().filter(|process| process.runs()) {
             let pid = i32::try_from(process.pid)
@@ -43,7 +49,6 @@ impl Bed {
             self.progress.wait(&what, Duration::from_secs(10), || Ok((!process.runs()).then_some(())))?;
             ended = ended.saturating_add(1);
         }
-        record.write(&self.layout.record())?;
         Ok(ended)
     }
 

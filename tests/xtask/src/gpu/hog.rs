@@ -12,7 +12,7 @@ use crate::bed::{Bed, NODES};
 use crate::images::Image;
 
 /// Marks the pods of hogs; its value is the GPU's UUID.
-const LABEL: &str = "bed.upscale.video/hog";
+pub const HOG: &str = "bed.upscale.video/hog";
 
 /// A foreign process that holds GPU memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Bed {
     /// When one cannot be ended.
     pub fn release(&self, node: &str, gpu: &str) -> Result<usize> {
         let uuid = self.gpu(node, gpu)?.uuid;
-        let selector = format!("{LABEL}={uuid}");
+        let selector = format!("{HOG}={uuid}");
         let pods = self.kubectl(&["get", "pods", "-A", "-l", &selector, "-o", "name"])?.lines().count();
         if pods > 0 {
             self.kubectl(&["delete", "pods", "-A", "-l", &selector, "--grace-period=1", "--wait"])?;
@@ -124,7 +124,7 @@ fn pod(namespace: &str, name: &str, gpu: &GpuState, mib: u64, image: &str) -> Va
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "namespace": namespace, "labels": {LABEL: gpu.uuid}},
+        "metadata": {"name": name, "namespace": namespace, "labels": {HOG: gpu.uuid}},
         "spec": {
             "nodeName": gpu.node,
             "runtimeClassName": "nvidia",

@@ -9,6 +9,9 @@ use anyhow::{Context, Result, ensure};
 
 use crate::bed::Bed;
 
+/// What a test prints that finds nothing to try itself on.
+const SKIPPED: &str = "SKIPPED: ";
+
 /// One call of cargo.
 pub struct Stage {
     /// Name among the tests.
@@ -23,8 +26,8 @@ pub struct Counts {
     pub passed: u64,
     /// Names of tests that failed.
     pub failed: Vec<String>,
-    /// Tests that did not run; each says why in its attribute.
-    pub ignored: u64,
+    /// Tests that did not run, or could not try what they are about; each says why.
+    pub skipped: u64,
 }
 
 /// Formatting.
@@ -65,6 +68,24 @@ pub fn tests(bed: &Bed, full: bool) -> Result<Stage> {
     Ok(stage)
 }
 
+/// The tests of the workspace that need neither an API server nor tools nor ffmpeg.
+pub fn tests_without_bed() -> Stage {
+    let args = [
+        "test",
+        "--workspace",
+        "--no-fail-fast",
+        "--lib",
+        "--bins",
+        "--test",
+        "crds_in_sync",
+        "--test",
+        "bed",
+    ];
+    let mut stage = stage("cargo test, what needs no bed", &args);
+    stage.command.env("PROPTEST_CASES", "2000");
+    stage
+}
+
 fn stage(name: &'static str, args: &[&str]) -> Stage {
     let mut command = Command::new("cargo");
     command.args(args);
@@ -94,13 +115,16 @@ impl Counts {
         if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
             self.failed.push(name.to_owned());
         }
+        if line.contains(SKIPPED) {
+            self.skipped += 1;
+        }
         let Some(rest) = line.strip_prefix("test result: ") else { return };
         let counted = |word: &str| -> u64 {
             let part = rest.split([';', '.']).find_map(|part| part.trim().strip_suffix(word));
             part.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
         };
         self.passed += counted("passed");
-        self.ignored += counted("ignored");
+        self.skipped += counted("ignored");
     }
 }
 
@@ -114,11 +138,12 @@ mod tests {
         for line in [
             "test a::b ... ok",
             "test a::c ... FAILED",
+            "test a::d ... SKIPPED: there is no server",
             "test result: FAILED. 12 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.01s",
             "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
         ] {
             counts.read(line);
         }
-        assert_eq!(counts, Counts { passed: 15, failed: vec!["a::c".into()], ignored: 2 });
+        assert_eq!(counts, Counts { passed: 15, failed: vec!["a::c".into()], skipped: 3 });
     }
 }

@@ -15,10 +15,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use video_upscale::api::keys;
+use video_upscale::api::profile::UpscaleProfile;
 use video_upscale::api::quantity::MIB;
 use video_upscale::fleet::resource;
 
-use crate::bed::{Bed, OPERATOR_NAMESPACE, PAUSE_IMAGE};
+use crate::bed::{Bed, NOWHERE, OPERATOR_NAMESPACE, PAUSE_IMAGE, TENANT, TENANT_PREFIX};
 use crate::job::{Job, manifest};
 
 /// One test's namespace.
@@ -34,14 +35,17 @@ pub struct Tenant {
 impl Tenant {
     /// Makes the namespace, with the claim `media` and the film `film.mp4` on it.
     pub async fn arrive(bed: &Bed, client: Client, name: &str) -> Result<Self> {
-        let namespace = format!("t-{name}");
+        let namespace = format!("{TENANT_PREFIX}{name}");
         let tenant = Self {
             volumes: bed.volumes().join(&namespace),
             film: bed.checkout().join("tests/clips/big-buck-bunny.mp4"),
             client,
             namespace,
         };
-        tenant.create::<Namespace>(None, json!({"metadata": {"name": tenant.namespace}})).await?;
+        let labels = json!({TENANT: tenant.namespace});
+        tenant
+            .create::<Namespace>(None, json!({"metadata": {"name": tenant.namespace, "labels": labels}}))
+            .await?;
         tenant.claim("media", "ReadWriteMany").await?;
         std::fs::copy(&tenant.film, tenant.volume().join("film.mp4")).context("copy the film")?;
         Ok(tenant)
@@ -49,7 +53,7 @@ impl Tenant {
 
     /// Deletes the namespace and its volumes and waits until they are gone.
     pub async fn leave(bed: &Bed, client: &Client, name: &str) -> Result<()> {
-        let namespace = format!("t-{name}");
+        let namespace = format!("{TENANT_PREFIX}{name}");
         let api: Api<Namespace> = Api::all(client.clone());
         if let Some(object) = api.get_opt(&namespace).await? {
             let uid = object.uid().unwrap_or_default();
@@ -60,8 +64,10 @@ impl Tenant {
                 .context("wait for the namespace to go")??;
         }
         let volumes: Api<PersistentVolume> = Api::all(client.clone());
-        let ours = ListParams::default().labels(&format!("tenant={namespace}"));
+        let ours = ListParams::default().labels(&format!("{TENANT}={namespace}"));
         volumes.delete_collection(&DeleteParams::default(), &ours).await?;
+        let profiles: Api<UpscaleProfile> = Api::all(client.clone());
+        profiles.delete_collection(&DeleteParams::default(), &ours).await?;
         let folder = bed.volumes().join(&namespace);
         if folder.exists() {
             std::fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
@@ -93,7 +99,7 @@ impl Tenant {
         let size = json!({"storage": "10Gi"});
         self.create::<PersistentVolume>(
             None,
-            json!({"metadata": {"name": volume, "labels": {"tenant": self.namespace}}, "spec": {
+            json!({"metadata": {"name": volume, "labels": {TENANT: self.namespace}}, "spec": {
                 "capacity": size, "accessModes": [access], "storageClassName": "",
                 "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": folder},
             }}),
@@ -161,7 +167,7 @@ impl Tenant {
 
     /// Takes all agents and their reports away.
     pub async fn without_agents(&self) -> Result<()> {
-        self.schedule_agents(json!({"tests.upscale.video/nowhere": "true"})).await?;
+        self.schedule_agents(json!({NOWHERE: "true"})).await?;
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
         let agents = ListParams::default().labels("app.kubernetes.io/component=agent");
         for pod in pods.list(&agents).await?.items {
@@ -181,7 +187,12 @@ impl Tenant {
 
     /// Brings the agents back and waits for their reports.
     pub async fn with_agents(&self) -> Result<()> {
-        self.schedule_agents(json!({"tests.upscale.video/nowhere": null})).await?;
+        self.schedule_agents(json!({NOWHERE: null})).await?;
+        self.reports().await
+    }
+
+    /// Waits until every node has a report.
+    pub async fn reports(&self) -> Result<()> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         for name in ["node-a", "node-b"] {
             let reported =
