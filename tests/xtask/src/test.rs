@@ -224,6 +224,7 @@ async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()
             an_existing_destination_is_not_overwritten,
             a_spec_against_the_rules_is_refused_at_once,
             a_missing_profile_is_named,
+            a_scale_that_is_not_offered_is_named,
             cards_that_are_too_small_are_counted,
             cordoned_nodes_are_named,
             full_nodes_are_named,

@@ -1,12 +1,18 @@
 //! Everything a user can get wrong, or a cluster can be short of: each with its condition, reason and message within
 //! ten seconds, and never a loop.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::watcher;
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use video_upscale::api::conditions::{ConditionType, find};
 use video_upscale::api::keys;
 
@@ -15,8 +21,10 @@ use crate::job::{Job, manifest};
 
 /// Time in which the reason must show.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Most pods that a job may ever make which cannot run.
-const MOST_PODS: usize = 3;
+/// Most pods that a job may make which cannot run: the probe.
+const MOST_PODS: usize = 1;
+/// Time after the reason has shown in which a loop would make the next pod.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// What must be said of a job.
 struct Said {
@@ -31,16 +39,53 @@ const fn said(kind: ConditionType, reason: &'static str, message: &'static str) 
 }
 
 async fn expect(tenant: &Tenant, spec: Value, said: Said) -> Result<Job> {
+    let mut pods = Pods::of_job(tenant);
     let job = tenant.job("job", "film.mp4", spec).await?;
-    job.wait_for(&format!("{}={}", said.kind.as_str(), said.reason), LIMIT, |status| {
+    let what = format!("{}={} with {:?}", said.kind.as_str(), said.reason, said.message);
+    job.wait_for(&what, LIMIT, |status| {
         find(&status.conditions, said.kind)
             .is_some_and(|c| c.reason == said.reason && c.message.contains(said.message))
     })
     .await?;
-    let pods: Api<Pod> = Api::namespaced(tenant.client.clone(), &tenant.namespace);
-    let made = pods.list(&ListParams::default().labels(&format!("{}=job", keys::JOB))).await?.items.len();
-    ensure!(made <= MOST_PODS, "{made} pods were made for a job that cannot run");
+    pods.stay_few().await?;
     Ok(job)
+}
+
+/// All pods that are ever made for the job `job`.
+struct Pods {
+    made: watch::Receiver<usize>,
+    _counting: JoinSet<()>,
+}
+
+impl Pods {
+    fn of_job(tenant: &Tenant) -> Self {
+        let api: Api<Pod> = Api::namespaced(tenant.client.clone(), &tenant.namespace);
+        let ours = watcher::Config::default().labels(&format!("{}=job", keys::JOB));
+        let (tell, made) = watch::channel(0);
+        let mut counting = JoinSet::new();
+        counting.spawn(async move {
+            let mut seen = BTreeSet::new();
+            let mut events = watcher(api, ours).boxed();
+            while let Some(event) = events.next().await {
+                if let Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) = event {
+                    seen.insert(pod.uid());
+                    tell.send_replace(seen.len());
+                }
+            }
+        });
+        Self { made, _counting: counting }
+    }
+
+    /// Fails if more are made than a job may make that cannot run.
+    async fn stay_few(&mut self) -> Result<()> {
+        let many = self.made.wait_for(|made| *made > MOST_PODS);
+        match tokio::time::timeout(QUIET, many).await {
+            Err(_quiet) => Ok(()),
+            Ok(made) => {
+                anyhow::bail!("{} pods were made for a job that cannot run", *made.context("count pods")?)
+            }
+        }
+    }
 }
 
 /// The source is not on the claim.
@@ -75,9 +120,9 @@ pub async fn a_volume_in_use_elsewhere_is_named(tenant: Tenant) -> Result<()> {
         "destination": {"claim": {"name": "once"}, "path": "out.mp4"},
         "gpu": {"nodeSelector": {"kubernetes.io/hostname": "node-a"}},
     });
-    let job = tenant.job("job", "film.mp4", spec).await?;
     // The film is probed first, on the node of the volume; only then are GPUs looked for.
-    job.wait_for_reason(ConditionType::Scheduled, "VolumeNotHere", Duration::from_secs(40)).await?;
+    let said = said(ConditionType::Scheduled, "VolumeNotHere", "cannot mount the volumes");
+    expect(&tenant, spec, said).await?;
     Ok(())
 }
 
@@ -109,12 +154,23 @@ pub async fn a_missing_profile_is_named(tenant: Tenant) -> Result<()> {
 /// No card has as much memory as the tenant wants free.
 pub async fn cards_that_are_too_small_are_counted(tenant: Tenant) -> Result<()> {
     let spec = json!({"gpu": {"minFreeMemory": "900Gi"}});
-    let job = tenant.job("job", "film.mp4", spec).await?;
-    let limit = Duration::from_secs(40);
-    let state = job.wait_for_reason(ConditionType::Scheduled, "NotEnoughFreeMemory", limit).await?;
-    let status = state.status.unwrap_or_default();
-    let message = find(&status.conditions, ConditionType::Scheduled).map(|c| c.message.clone());
-    ensure!(message.as_deref().is_some_and(|m| m.contains("0 of 10 GPUs")), "no numbers: {message:?}");
+    expect(&tenant, spec, said(ConditionType::Scheduled, "NotEnoughFreeMemory", "0 of 10 GPUs")).await?;
+    Ok(())
+}
+
+/// The profile offers other scales.
+pub async fn a_scale_that_is_not_offered_is_named(tenant: Tenant) -> Result<()> {
+    tenant
+        .profile("even-scales", |spec| {
+            spec.scales = vec![2, 4];
+            for step in &mut spec.ladder {
+                step.tiles.iter_mut().for_each(|tiles| drop(tiles.remove("3")));
+            }
+        })
+        .await?;
+    let spec = json!({"profile": "even-scales", "scale": 3});
+    let message = "scale 3 is not offered by profile even-scales; offered: 2, 4";
+    expect(&tenant, spec, said(ConditionType::Failed, "StepsOutOfRange", message)).await?;
     Ok(())
 }
 
@@ -122,7 +178,9 @@ pub async fn cards_that_are_too_small_are_counted(tenant: Tenant) -> Result<()> 
 pub async fn cordoned_nodes_are_named(tenant: Tenant) -> Result<()> {
     let nodes: Api<Node> = Api::all(tenant.client.clone());
     cordon(&nodes, true).await?;
-    let outcome = expect(&tenant, json!({}), said(ConditionType::Scheduled, "NodeUnschedulable", "")).await;
+    let outcome =
+        expect(&tenant, json!({}), said(ConditionType::Scheduled, "NodeUnschedulable", "unschedulable"))
+            .await;
     cordon(&nodes, false).await?;
     outcome.map(|_| ())
 }
@@ -140,7 +198,7 @@ pub async fn full_nodes_are_named(tenant: Tenant) -> Result<()> {
     for node in ["node-a", "node-b"] {
         tenant.filler_pod(&format!("filler-{node}"), node).await?;
     }
-    expect(&tenant, json!({}), said(ConditionType::Scheduled, "NodeFull", "")).await?;
+    expect(&tenant, json!({}), said(ConditionType::Scheduled, "NodeFull", "Insufficient memory")).await?;
     Ok(())
 }
 
@@ -154,13 +212,8 @@ pub async fn a_quota_that_refuses_pods_is_named(tenant: Tenant) -> Result<()> {
 /// No node has a report, as no agent runs.
 pub async fn missing_reports_are_named(tenant: Tenant) -> Result<()> {
     tenant.without_agents().await?;
-    let job = tenant.job("job", "film.mp4", json!({})).await;
-    let outcome = match &job {
-        Ok(job) => {
-            job.wait_for_reason(ConditionType::Scheduled, "ReportMissing", Duration::from_secs(20)).await
-        }
-        Err(error) => Err(anyhow::anyhow!("{error:#}")),
-    };
+    let said = said(ConditionType::Scheduled, "ReportMissing", "no node has a GPU report");
+    let outcome = expect(&tenant, json!({}), said).await;
     tenant.with_agents().await?;
     outcome.map(|_| ())
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use video_upscale::api::keys;
-use video_upscale::api::profile::UpscaleProfile;
+use video_upscale::api::profile::{UpscaleProfile, UpscaleProfileSpec};
 use video_upscale::api::quantity::MIB;
 use video_upscale::fleet::resource;
 
@@ -156,6 +156,19 @@ impl Tenant {
         .await?;
         let running = await_condition(api, name, kube::runtime::conditions::is_pod_running());
         tokio::time::timeout(Duration::from_secs(30), running).await.context("wait for the pod to run")??;
+        Ok(())
+    }
+
+    /// Offers a profile that is the chart's default one, changed; it goes with the tenant.
+    pub async fn profile(&self, name: &str, change: impl FnOnce(&mut UpscaleProfileSpec)) -> Result<()> {
+        let api: Api<UpscaleProfile> = Api::all(self.client.clone());
+        let mut spec = api.get("flashvsr").await.context("read the chart's profile")?.spec;
+        change(&mut spec);
+        let mut profile = UpscaleProfile::new(name, spec);
+        profile.labels_mut().insert(TENANT.to_owned(), self.namespace.clone());
+        api.create(&PostParams::default(), &profile)
+            .await
+            .with_context(|| format!("offer profile {name}"))?;
         Ok(())
     }
 
