@@ -11,6 +11,7 @@ mod films;
 mod kills;
 mod settling;
 mod tenant;
+mod upgrade;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -232,6 +233,11 @@ async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()
             missing_reports_are_named,
         ]
     );
+    all.test(
+        "chart::an_upgrade_keeps_what_was_learnt_and_the_jobs",
+        upgrade::keeps_what_was_learnt_and_the_jobs(bed, &client),
+    )
+    .await;
     agents!(
         bed,
         &client,
