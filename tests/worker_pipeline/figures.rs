@@ -1,12 +1,24 @@
-//! What the video work costs, measured and printed; each figure has a limit. Wants an idle machine:
-//! `cargo test --release --test worker_pipeline -- --ignored --nocapture figures`
-#![expect(
+//! What the video work costs: `cargo bench --bench video`, or with the name of one measurement behind it.
+//!
+//! Each figure is printed with its limit; ends with 1 if one is beyond. Wants an idle machine, and ffmpeg as the tests of
+//! the video work do.
+#![allow(
+    clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
-    reason = "measures time, and looks at running programs again and again"
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "measures time, looks at running programs again and again, and ends where something is not as it should be"
 )]
+#![allow(dead_code, reason = "shares its clips and benches with the tests of the video work")]
+
+mod asked;
+mod bars;
+mod bench;
+mod clips;
+mod driver;
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitCode, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -16,14 +28,38 @@ use video_upscale::worker::parts::Manifest;
 use video_upscale::worker::publish::{digest, write_json};
 use video_upscale::worker::{media, plan};
 
-use crate::asked::{Asked, Wanted};
-use crate::bench::{Bench, Engine, ExpectDone as _};
-use crate::clips::Clip;
-use crate::driver::Driver;
+use asked::{Asked, Wanted};
+use bench::{Bench, Engine, ExpectDone as _};
+use clips::Clip;
+use driver::Driver;
 
 /// Each is measured so often; the fastest counts.
 const TIMES: usize = 5;
 const MIB: u64 = 1 << 20;
+
+fn main() -> ExitCode {
+    let measurements: [(&str, fn() -> bool); 4] = [
+        ("probe_and_cut", probe_and_cut),
+        ("join", join),
+        ("memory", memory),
+        ("memory_over_a_long_take", memory_over_a_long_take),
+    ];
+    // Cargo itself says `--bench`.
+    let asked: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let wanted = |name: &str| asked.is_empty() || asked.iter().any(|word| name.contains(word.as_str()));
+    let mut beyond = Vec::new();
+    for (name, measure) in measurements.into_iter().filter(|(name, _)| wanted(name)) {
+        println!("{name}");
+        if !measure() {
+            beyond.push(name);
+        }
+    }
+    if beyond.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    println!("beyond their limits: {}", beyond.join(", "));
+    ExitCode::FAILURE
+}
 
 /// A run of a program and of those that it started.
 struct Watched {
@@ -97,9 +133,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split_whitespace()
 }
 
-#[test]
-#[ignore = "measures; cargo test --release --test worker_pipeline -- --ignored --nocapture figures"]
-fn figures_of_probe_and_cut() {
+fn probe_and_cut() -> bool {
     let bench = Bench::of("figures", Asked { segment_frames: 100, ..Asked::PLAIN }, Wanted::default());
     LONG.make(&bench);
     let path = bench.source(LONG.name);
@@ -149,7 +183,7 @@ fn figures_of_probe_and_cut() {
     let cut = fastest(|| bench.cut(LONG.name, segment, 1));
     println!("plain cut of {} pictures {plain:.2} s, proved cut {cut:.2} s", read.span.frames());
     let cut = within("cut in the middle to the same plain cut", cut / plain, 1.2, "");
-    assert!(probe && cut);
+    probe && cut
 }
 
 /// Parts of a film made in one run, and their manifests.
@@ -199,9 +233,7 @@ fn many_parts(bench: &Bench, source: &str) {
     }
 }
 
-#[test]
-#[ignore = "measures; cargo test --release --test worker_pipeline -- --ignored --nocapture figures"]
-fn figures_of_a_join() {
+fn join() -> bool {
     let film = Clip::new(
         "many.mp4",
         "-f lavfi -i testsrc2=s=64x36:r=25:d=480 -f lavfi -i sine=d=480 -c:v libx264 -preset veryfast -pix_fmt yuv420p -c:a aac",
@@ -237,12 +269,10 @@ fn figures_of_a_join() {
     });
     let drift = within("drift", drift.fold(0.0, f64::max), 0.0004, " ms");
     let join = within("join of 1,200 parts", merged.joining, 2.0, " s");
-    assert!(drift && join);
+    drift && join
 }
 
-#[test]
-#[ignore = "measures; cargo test --release --test worker_pipeline -- --ignored --nocapture figures"]
-fn figures_of_memory() {
+fn memory() -> bool {
     let driver = Driver::start();
     let mut all = true;
     for (width, height) in [(960, 540), (1920, 1080)] {
@@ -273,12 +303,10 @@ fn figures_of_memory() {
             }
         }
     }
-    assert!(all);
+    all
 }
 
-#[test]
-#[ignore = "measures; cargo test --release --test worker_pipeline -- --ignored --nocapture figures"]
-fn figures_of_memory_over_a_long_take() {
+fn memory_over_a_long_take() -> bool {
     let take = Clip::new(
         "take.mp4",
         "-f lavfi -i testsrc2=s=1920x1080:r=25:d=16 -c:v libx264 -preset ultrafast -g 50 -pix_fmt yuv420p",
@@ -288,10 +316,5 @@ fn figures_of_memory_over_a_long_take() {
     let probe = watch(&mut bench.probe_command(take.name, "out.mp4"));
     bench.end(&probe.output).expect_done();
     // A pod of the probe has 1,536 MiB; a film must not need more for being longer.
-    assert!(within(
-        "probe of 400 pictures of 1920x1080 without a cut",
-        (probe.peak / MIB) as f64,
-        768.0,
-        " MiB"
-    ));
+    within("probe of 400 pictures of 1920x1080 without a cut", (probe.peak / MIB) as f64, 768.0, " MiB")
 }

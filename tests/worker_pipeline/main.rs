@@ -20,7 +20,6 @@ mod clips;
 mod driver;
 mod engines;
 mod families;
-mod figures;
 mod film;
 mod full;
 mod hostile;
