@@ -1,6 +1,7 @@
 //! A real API server, and what the tests need of it.
 
 use std::future::Future;
+use std::io::Write;
 use std::time::Duration;
 
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -27,7 +28,14 @@ pub async fn named() -> Option<Server> {
     #[expect(clippy::disallowed_methods, reason = "the edge of the tests")]
     let path = std::env::var_os(VARIABLE);
     let Some(path) = path else {
-        println!("SKIPPED: {VARIABLE} names no kubeconfig; `cargo xtask test` does");
+        let test = std::thread::current();
+        // Not by `println!`, which a test keeps to itself unless it fails.
+        let said = writeln!(
+            std::io::stdout(),
+            "SKIPPED: {}: {VARIABLE} names no kubeconfig; `cargo xtask test` does",
+            test.name().unwrap_or_default()
+        );
+        said.unwrap();
         return None;
     };
     let kubeconfig = Kubeconfig::read_from(&path).unwrap();
