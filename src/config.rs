@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Parser, ValueEnum};
 
@@ -9,7 +10,7 @@ use crate::controllers::video_upscale::pods::{PullPolicy, Release, VisibleDevice
 
 /// Upscales videos on GPUs that are not all its own: the controller.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "upscale-controller", version)]
+#[command(name = "upscale-controller", version, args_override_self = true)]
 pub struct Config {
     /// Namespace of the release: where claims lie, and what agents' reports must carry.
     #[arg(long, env = "POD_NAMESPACE")]
@@ -50,15 +51,41 @@ pub struct Config {
     /// Most requests per second to the API server.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub client_qps: u32,
-    /// Address of /livez, /readyz and /metrics.
+    /// Address of /livez and /readyz.
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
+    /// Where /metrics is served: `on` with the others, `off`, or an address of its own.
+    #[arg(long, default_value = "on")]
+    pub metrics: MetricsAt,
     /// Format of the log.
     #[arg(long, value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
     /// Level of the log, or directives such as `info,kube=debug`.
     #[arg(long, default_value = "info")]
     pub log_level: String,
+}
+
+/// Where `/metrics` is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsAt {
+    /// At the address of the probes.
+    On,
+    /// Nowhere.
+    Off,
+    /// At an address of its own.
+    Address(SocketAddr),
+}
+
+impl FromStr for MetricsAt {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => text.parse().map(Self::Address).map_err(|_| "on, off, or an address such as 127.0.0.1:9090"),
+        }
+    }
 }
 
 /// Format of the log.
@@ -128,5 +155,19 @@ mod tests {
         };
         assert_eq!(parse("--watch-namespaces="), Vec::<String>::new());
         assert_eq!(parse("--watch-namespaces=a,b"), ["a", "b"]);
+    }
+
+    /// The chart's `controller.extraArgs` come last.
+    #[test]
+    fn a_flag_given_twice_has_its_last_value() {
+        let parse = |more: &[&str]| {
+            let flags = ["upscale-controller", "--namespace=ops", "--worker-image=w:1", "--metrics=off"];
+            Config::try_parse_from(flags.into_iter().chain(more.iter().copied())).map(|config| config.metrics)
+        };
+        assert_eq!(parse(&[]).unwrap(), MetricsAt::Off);
+        assert_eq!(parse(&["--metrics=on"]).unwrap(), MetricsAt::On);
+        let address = "127.0.0.1:9090".parse().unwrap();
+        assert_eq!(parse(&["--metrics=127.0.0.1:9090"]).unwrap(), MetricsAt::Address(address));
+        assert!(parse(&["--metrics=9090"]).is_err());
     }
 }

@@ -3,54 +3,36 @@
 //! `/livez` fails only for what a restart heals: watches that have not started for minutes (a refused start never
 //! leads to a new list in kube's watcher). An API server that is away does not make it fail sooner.
 
+mod metrics;
+mod requests;
+mod standing;
+
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
 use axum::routing::get;
 use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::LogFormat;
+use crate::config::{LogFormat, MetricsAt};
+
+pub use metrics::{Label, Metrics, Work};
+pub use requests::CountRequests;
+pub use standing::Standing;
 
 /// Watch starts that fail for so long make `/livez` fail.
 const DEAF_AFTER: Duration = Duration::from_secs(300);
 /// Failures further apart than that are not one outage; kube's watcher pauses at most 30 s.
 const SAME_OUTAGE: Duration = Duration::from_secs(90);
-
-/// One label with a word of a closed list as its value.
-pub type Label = [(&'static str, &'static str); 1];
-
-/// The metrics; names in Prometheus' manner, words of closed lists as labels.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    /// Seconds per pass, by controller.
-    pub reconcile_seconds: Family<Label, Histogram>,
-    /// Passes that failed, by class of error.
-    pub reconcile_errors: Family<Label, Counter>,
-    /// Passes that panicked; always 0 in a sound program.
-    pub panics: Counter,
-    /// Ends of attempts, by verdict.
-    pub attempts: Family<Label, Counter>,
-    /// Out-of-memory ends, by verdict.
-    pub out_of_memory: Family<Label, Counter>,
-    /// Changes carried out, by kind.
-    pub changes: Family<Label, Counter>,
-    /// Objects that could not be read, by kind.
-    pub undecodable: Family<Label, Counter>,
-    /// Failed starts of watches, by controller.
-    pub watch_errors: Family<Label, Counter>,
-}
+/// What `/metrics` sends.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Everything that `/livez`, `/readyz` and `/metrics` answer from.
 #[derive(Clone, Debug)]
@@ -58,7 +40,8 @@ pub struct Telemetry {
     /// The metrics.
     pub metrics: Metrics,
     registry: Arc<Registry>,
-    ready: Arc<AtomicBool>,
+    gauges: standing::Gauges,
+    missing: Arc<Mutex<Vec<&'static str>>>,
     watches: Arc<Mutex<Outage>>,
 }
 
@@ -91,46 +74,27 @@ fn age(then: Timestamp, now: Timestamp) -> Duration {
 impl Telemetry {
     /// Registers the metrics.
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("upscale");
-        registry.register(
-            "controller_build",
-            "The program",
-            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
-        );
-        let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 14));
-        let metrics = Metrics {
-            reconcile_seconds: Family::new_with_constructor(seconds),
-            reconcile_errors: Family::default(),
-            panics: Counter::default(),
-            attempts: Family::default(),
-            out_of_memory: Family::default(),
-            changes: Family::default(),
-            undecodable: Family::default(),
-            watch_errors: Family::default(),
-        };
-        registry.register_with_unit(
-            "reconcile_duration",
-            "Duration of a pass",
-            Unit::Seconds,
-            metrics.reconcile_seconds.clone(),
-        );
-        registry.register("reconcile_errors", "Passes that failed", metrics.reconcile_errors.clone());
-        registry.register("reconcile_panics", "Passes that panicked", metrics.panics.clone());
-        registry.register("segment_attempts", "Ends of attempts by verdict", metrics.attempts.clone());
-        registry.register("out_of_memory", "Out-of-memory ends by verdict", metrics.out_of_memory.clone());
-        registry.register("changes", "Changes carried out", metrics.changes.clone());
-        registry.register(
-            "undecodable_objects",
-            "Objects that could not be read",
-            metrics.undecodable.clone(),
-        );
-        registry.register("watch_errors", "Failed starts of watches", metrics.watch_errors.clone());
-        Self { metrics, registry: Arc::new(registry), ready: Arc::default(), watches: Arc::default() }
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(registry.sub_registry_with_prefix("upscale"));
+        let gauges = standing::Gauges::default();
+        registry.register_collector(Box::new(gauges.clone()));
+        Self {
+            metrics,
+            registry: Arc::new(registry),
+            gauges,
+            missing: Arc::new(Mutex::new(vec!["the start"])),
+            watches: Arc::default(),
+        }
     }
 
-    /// Says that the caches are filled and the loops run.
-    pub fn set_ready(&self) {
-        self.ready.store(true, Ordering::Relaxed);
+    /// From now on `look` tells how things stand.
+    pub fn ask(&self, look: impl Fn() -> Standing + Send + Sync + 'static) {
+        self.gauges.ask(look);
+    }
+
+    /// Says what the process waits for before it is ready; nothing: it is.
+    pub fn waits_for(&self, missing: Vec<&'static str>) {
+        *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = missing;
     }
 
     /// Notes that a watch could not be started.
@@ -143,13 +107,14 @@ impl Telemetry {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner).is_deaf(now)
     }
 
-    /// The three endpoints.
-    pub fn router(self) -> Router {
-        Router::new()
-            .route("/livez", get(livez))
-            .route("/readyz", get(readyz))
-            .route("/metrics", get(metrics))
-            .with_state(self)
+    /// All metrics in the text format of OpenMetrics.
+    ///
+    /// # Errors
+    /// If one cannot be encoded.
+    pub fn exposition(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
     }
 }
 
@@ -167,40 +132,64 @@ async fn livez(State(telemetry): State<Telemetry>) -> (StatusCode, &'static str)
     (StatusCode::OK, "ok\n")
 }
 
-async fn readyz(State(telemetry): State<Telemetry>) -> (StatusCode, &'static str) {
-    if telemetry.ready.load(Ordering::Relaxed) {
-        (StatusCode::OK, "ok\n")
+async fn readyz(State(telemetry): State<Telemetry>) -> (StatusCode, String) {
+    let missing = telemetry.missing.lock().unwrap_or_else(PoisonError::into_inner);
+    if missing.is_empty() {
+        (StatusCode::OK, "ok\n".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "caches are not filled yet\n")
+        (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}\n", missing.join(", ")))
     }
 }
 
-async fn metrics(State(telemetry): State<Telemetry>) -> Result<String, StatusCode> {
-    let mut text = String::new();
-    encode(&mut text, &telemetry.registry).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    Ok(text)
+async fn metrics(State(telemetry): State<Telemetry>) -> Result<impl IntoResponse, StatusCode> {
+    let text = telemetry.exposition().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text))
 }
 
 /// Why the endpoints could not be served.
 #[derive(Debug, thiserror::Error)]
-#[error("serve /livez, /readyz and /metrics on {address}: {source}")]
+#[error("serve {what} on {address}: {source}")]
 pub struct ServeError {
+    what: &'static str,
     address: SocketAddr,
     source: std::io::Error,
 }
 
-/// Serves the endpoints until the shutdown.
+/// Serves `/livez` and `/readyz` until the shutdown, and `/metrics` where it is wanted.
 ///
 /// # Errors
-/// If the address cannot be bound, or serving ends by itself.
-pub async fn serve(
-    address: SocketAddr,
+/// If an address cannot be bound, or serving ends by itself.
+pub async fn serve<S>(
+    probes_at: SocketAddr,
+    metrics_at: MetricsAt,
     telemetry: Telemetry,
+    shutdown: impl Fn() -> S,
+) -> Result<(), ServeError>
+where
+    S: Future<Output = ()> + Send + 'static,
+{
+    let probes = Router::new().route("/livez", get(livez)).route("/readyz", get(readyz));
+    let figures = Router::new().route("/metrics", get(metrics));
+    let (probes, apart) = match metrics_at {
+        MetricsAt::On => (probes.merge(figures), None),
+        MetricsAt::Off => (probes, None),
+        MetricsAt::Address(address) => (probes, Some((address, figures))),
+    };
+    let probes = listen("probes", probes_at, probes.with_state(telemetry.clone()), shutdown());
+    let Some((address, figures)) = apart else { return probes.await };
+    let figures = listen("/metrics", address, figures.with_state(telemetry), shutdown());
+    futures::try_join!(probes, figures).map(drop)
+}
+
+async fn listen(
+    what: &'static str,
+    address: SocketAddr,
+    router: Router,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let failed = |source| ServeError { address, source };
+    let failed = |source| ServeError { what, address, source };
     let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
-    axum::serve(listener, telemetry.router()).with_graceful_shutdown(shutdown).await.map_err(failed)
+    axum::serve(listener, router).with_graceful_shutdown(shutdown).await.map_err(failed)
 }
 
 /// Starts the log: one line an event, on standard output. A second start changes nothing.
@@ -241,11 +230,59 @@ mod tests {
     async fn endpoints_answer() {
         let telemetry = Telemetry::new();
         telemetry.metrics.attempts.get_or_create(&[("verdict", "OwnDemand")]).inc();
-        assert_eq!(readyz(State(telemetry.clone())).await.0, StatusCode::SERVICE_UNAVAILABLE);
-        telemetry.set_ready();
+        telemetry.waits_for(vec!["nodes", "claims"]);
+        let said = readyz(State(telemetry.clone())).await;
+        assert_eq!(said, (StatusCode::SERVICE_UNAVAILABLE, "waiting for nodes, claims\n".to_owned()));
+        telemetry.waits_for(Vec::new());
         assert_eq!(readyz(State(telemetry.clone())).await.0, StatusCode::OK);
         assert_eq!(livez(State(telemetry.clone())).await.0, StatusCode::OK);
-        let text = metrics(State(telemetry)).await.unwrap();
+        let response = metrics(State(telemetry.clone())).await.unwrap().into_response();
+        assert_eq!(response.headers()[header::CONTENT_TYPE], OPEN_METRICS);
+        let text = telemetry.exposition().unwrap();
         assert!(text.contains(r#"upscale_segment_attempts_total{verdict="OwnDemand"} 1"#), "{text}");
+        assert!(text.contains("upscale_controller_build_info{version="), "{text}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    /// Status line of a GET.
+    async fn asked(address: SocketAddr, path: &str) -> Option<String> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        answer.lines().next().map(str::to_owned)
+    }
+
+    /// An address that was free a moment ago.
+    async fn free() -> SocketAddr {
+        tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    }
+
+    #[tokio::test]
+    async fn metrics_are_with_the_probes_apart_or_off() {
+        let (probes, apart) = (free().await, free().await);
+        for (at, beside, alone) in [
+            (MetricsAt::On, "200", None),
+            (MetricsAt::Off, "404", None),
+            (MetricsAt::Address(apart), "404", Some("200")),
+        ] {
+            let serving = tokio::spawn(serve(probes, at, Telemetry::new(), std::future::pending::<()>));
+            let until = async {
+                while asked(probes, "/livez").await.is_none()
+                    || (alone.is_some() && asked(apart, "/metrics").await.is_none())
+                {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(30), until).await.expect("not served");
+            assert!(asked(probes, "/metrics").await.unwrap().contains(beside), "{at:?}");
+            let there = asked(apart, "/metrics").await;
+            assert_eq!(there.as_deref().map(|line| line.contains("200")), alone.map(|_| true), "{at:?}");
+            serving.abort();
+            // The port is free again once the task is gone.
+            assert!(serving.await.unwrap_err().is_cancelled());
+        }
     }
 }

@@ -7,6 +7,8 @@ use kube::client::ClientBuilder;
 use kube::{Client, Config};
 use tower::limit::RateLimitLayer;
 
+use crate::telemetry::{CountRequests, Metrics};
+
 /// A watch is cut by the API server after 290 s; one that is silent for longer has lost its server.
 const WATCH_SILENCE: Duration = Duration::from_secs(330);
 /// Longest answer to a request.
@@ -27,7 +29,7 @@ pub struct Clients {
 ///
 /// # Errors
 /// If there is no configuration, or it is not usable.
-pub async fn connect(per_second: u32) -> Result<Clients, kube::Error> {
+pub async fn connect(per_second: u32, metrics: &Metrics) -> Result<Clients, kube::Error> {
     let config = Config::infer().await.map_err(kube::Error::InferConfig)?;
     let mut watch = config.clone();
     watch.connect_timeout = Some(CONNECT);
@@ -40,8 +42,9 @@ pub async fn connect(per_second: u32) -> Result<Clients, kube::Error> {
     request.reset_reader_on_write = true;
     request.default_retry = false;
     let rate = RateLimitLayer::new(u64::from(per_second), Duration::from_secs(1));
+    let count = CountRequests { into: metrics.api_requests.clone() };
     Ok(Clients {
-        watch: Client::try_from(watch)?,
-        request: ClientBuilder::try_from(request)?.with_layer(&rate).build(),
+        watch: ClientBuilder::try_from(watch)?.with_layer(&count).build(),
+        request: ClientBuilder::try_from(request)?.with_layer(&count).with_layer(&rate).build(),
     })
 }

@@ -3,12 +3,15 @@
 pub mod attempts;
 mod clients;
 pub mod profiles;
+pub mod standing;
 pub mod video_upscale;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::join_all;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, Client};
@@ -41,9 +44,11 @@ pub enum Error {
 /// # Errors
 /// If it cannot begin, or the endpoints cannot be served; everything later is tried again.
 pub async fn run(config: Config, shutdown: watch::Receiver<bool>) -> Result<(), Error> {
-    let clients = clients::connect(config.client_qps).await.map_err(|e| Error::Client(Box::new(e)))?;
     let telemetry = Telemetry::new();
-    let endpoints = telemetry::serve(config.listen, telemetry.clone(), stopped(shutdown.clone()));
+    let clients = clients::connect(config.client_qps, &telemetry.metrics).await;
+    let clients = clients.map_err(|e| Error::Client(Box::new(e)))?;
+    let stop = || stopped(shutdown.clone());
+    let endpoints = telemetry::serve(config.listen, config.metrics, telemetry.clone(), stop);
     let endpoints = async { endpoints.await.map_err(Error::Serve) };
     let loops = async {
         loops(&config, &clients, &telemetry, &shutdown).await;
@@ -58,7 +63,9 @@ async fn loops(
     telemetry: &Telemetry,
     shutdown: &watch::Receiver<bool>,
 ) {
+    telemetry.waits_for(vec!["an answer of the API server"]);
     let cluster = cluster(&clients.request).await;
+    telemetry.waits_for(vec!["the definitions of our kinds"]);
     apply_profiles(config, &clients.request).await;
     let namespaces = config.namespaces();
     let fleet = FleetHandle::new(FleetConfig {
@@ -98,8 +105,13 @@ async fn loops(
     );
     let job_loops = async {
         // A job is planned only with claims, reports and profiles at hand: absence of any of them is a decision.
-        until_ready(&fleet, &profile_store).await;
-        telemetry.set_ready();
+        until_ready(&fleet, &profile_store, telemetry).await;
+        let told = ctx.clone();
+        telemetry.ask(move || {
+            #[expect(clippy::disallowed_methods, reason = "edge: the moment of a scrape")]
+            let now = Timestamp::now();
+            standing::standing(&told.jobs(), &told.fleet.snapshot(now), now)
+        });
         tracing::info!("ready");
         let all = controllers
             .into_iter()
@@ -116,10 +128,20 @@ async fn stopped(mut shutdown: watch::Receiver<bool>) {
     let _gone = shutdown.wait_for(|stop| *stop).await;
 }
 
-async fn until_ready(fleet: &FleetHandle, profiles: &kube::runtime::reflector::Store<profiles::Guarded>) {
-    // An error means that the profile loop has ended, which it does only at the shutdown.
-    let _ended = profiles.wait_until_ready().await;
-    while !fleet.is_ready() {
+async fn until_ready(
+    fleet: &FleetHandle,
+    profiles: &kube::runtime::reflector::Store<profiles::Guarded>,
+    telemetry: &Telemetry,
+) {
+    loop {
+        let mut missing = fleet.missing();
+        if profiles.wait_until_ready().now_or_never().is_none() {
+            missing.push("profiles");
+        }
+        telemetry.waits_for(missing.clone());
+        if missing.is_empty() {
+            return;
+        }
         pause(LOOK).await;
     }
 }

@@ -17,6 +17,7 @@ use super::index::Fleet;
 pub use super::index::Matching;
 use super::node::NodeFacts;
 use super::place::Placement;
+use super::snapshot::Snapshot;
 use super::{allocator, sweeper, watch};
 use crate::api::quantity::GIB;
 use crate::api::report::{Attribution, Gpu, State};
@@ -184,6 +185,18 @@ impl FleetHandle {
     /// Whether nodes, claims and pods have each been listed once. Nothing is decided before.
     pub fn is_ready(&self) -> bool {
         self.shared.filled.load(Ordering::Acquire) == ALL_FILLED
+    }
+
+    /// What has not been listed yet, in words; nothing once the fleet is ready.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let filled = self.shared.filled.load(Ordering::Acquire);
+        let parts = [(Part::Nodes, "nodes"), (Part::Claims, "claims"), (Part::Pods, "pods")];
+        parts.into_iter().filter(|(part, _)| filled & *part as u8 == 0).map(|(_, word)| word).collect()
+    }
+
+    /// The fleet as it is now, frozen.
+    pub fn snapshot(&self, now: Timestamp) -> Snapshot {
+        self.lock().snapshot(now)
     }
 
     /// What may be done with a claim that is given back: who is to get its GPU next, if anybody. To be followed by

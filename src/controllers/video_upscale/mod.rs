@@ -6,6 +6,7 @@
 pub mod act;
 pub mod context;
 pub mod error;
+pub mod figures;
 pub mod job;
 pub mod ladder;
 pub mod memory;
@@ -94,7 +95,9 @@ async fn pass(object: &Guarded, key: &JobKey, ctx: &Context, now: Timestamp) -> 
     };
     let plan = plan::plan(&observed, now);
     let requeue = plan.requeue;
+    let figures = figures::figures(&observed, &plan, now);
     act::act(&observed.identity, plan, ctx, now).await?;
+    figures.count(&ctx.telemetry.metrics);
     Ok(requeue.map_or_else(Action::await_change, |pause| Action::requeue(spread(pause, &key.uid))))
 }
 
