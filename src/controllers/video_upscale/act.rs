@@ -40,7 +40,18 @@ pub async fn act(identity: &Identity, plan: Plan, ctx: &Context, now: Timestamp)
     let mut memory = plan.memory;
     for change in plan.changes {
         let kind = kind(&change);
+        let About { object, segment, attempt } = About::of(&change);
         carry_out(identity, change, ctx, &mut memory, now).await?;
+        tracing::info!(
+            namespace = %key.namespace,
+            job = %key.name,
+            uid = %key.uid,
+            kind,
+            object,
+            segment,
+            attempt,
+            "change"
+        );
         ctx.telemetry.metrics.changes.get_or_create(&[("kind", kind)]).inc();
     }
     ctx.remember(key, memory);
@@ -67,6 +78,38 @@ const fn kind(change: &Change) -> &'static str {
         Change::Release { .. } => "release",
         Change::DeletePod { .. } => "delete_pod",
         Change::DeleteJob => "delete_job",
+    }
+}
+
+/// What a change is about, for the log.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct About {
+    /// Name of the pod, or UUID of the GPU.
+    object: Option<String>,
+    segment: Option<u32>,
+    attempt: Option<u32>,
+}
+
+impl About {
+    fn of(change: &Change) -> Self {
+        match change {
+            Change::CreatePod { pod, .. } => {
+                let number = |key: &str| pod.labels().get(key).and_then(|text| text.parse().ok());
+                let (segment, attempt) = (number(keys::SEGMENT), number(keys::ATTEMPT));
+                Self { object: Some(pod.name_any()), segment, attempt }
+            }
+            Change::Release { claim, .. } => {
+                let holder = claim.holder.as_ref();
+                Self {
+                    object: Some(claim.gpu.clone()),
+                    segment: holder.map(|holder| holder.segment),
+                    attempt: holder.map(|holder| holder.attempt),
+                }
+            }
+            // The name ends with segment and attempt.
+            Change::DeletePod { name, .. } => Self { object: Some(name.clone()), ..Self::default() },
+            Change::FreezeProfile(_) | Change::RecordStatus(_) | Change::DeleteJob => Self::default(),
+        }
     }
 }
 
@@ -154,6 +197,7 @@ async fn refused(
             memory.made.remove(&(holder.segment, holder.attempt));
         }
     }
+    tracing::warn!(gpu = claim.map(|claim| claim.gpu.as_str()), message, "pod refused");
     memory.refused = Some((after(now, REFUSED), message));
     Ok(())
 }

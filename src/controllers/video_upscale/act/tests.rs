@@ -192,3 +192,43 @@ async fn a_quarantine_begins_with_the_end_of_the_pod_and_not_when_it_is_written(
         assert_eq!(mark.at, expected, "{}", mark.cause);
     }
 }
+
+/// What a subscriber has written.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn each_change_is_one_line_of_the_log() {
+    let written = Written::default();
+    let sink = written.clone();
+    let log = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || sink.clone()).finish();
+    let _until_dropped = tracing::subscriber::set_default(log);
+    let (ctx, _) = context(|_, _| None);
+    let observed = job();
+    let delete = Change::DeletePod { name: "holiday-x".into(), uid: "u".into() };
+    let changes = vec![create(&observed), record(), delete];
+    act(&observed.identity, planned(&observed, changes), &ctx, at(0)).await.unwrap();
+    let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let changes: Vec<&Value> = lines.iter().filter(|line| line["message"] == "change").collect();
+    let kinds: Vec<&Value> = changes.iter().map(|line| &line["kind"]).collect();
+    assert_eq!(kinds, ["create_pod", "record_status", "delete_pod"], "{text}");
+    for line in &changes {
+        assert_eq!((&line["uid"], &line["job"]), (&json!("uid-of-the-job"), &json!("holiday")));
+        assert_eq!((&line["namespace"], &line["level"]), (&json!("media"), &json!("INFO")));
+    }
+    assert_eq!((&changes[0]["segment"], &changes[0]["attempt"]), (&json!(3), &json!(0)));
+    assert!(changes[1]["segment"].is_null());
+    assert_eq!(changes[2]["object"], "holiday-x");
+}
