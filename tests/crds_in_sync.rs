@@ -1,4 +1,4 @@
-//! `crds/` holds what the types say, and what the types say is complete: described, bounded, small.
+//! `crds/` and `docs/reference.md` hold what the types say, and what the types say is complete: described, bounded, small.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,7 +12,7 @@ use std::path::Path;
 use serde_json::Value;
 use video_upscale::api::conditions::ConditionType;
 use video_upscale::api::crds::{self, Crd};
-use video_upscale::api::keys;
+use video_upscale::api::{keys, reference};
 
 /// Largest definition, bytes of JSON: what people page through, and an eighth of what client-side apply can carry.
 const MOST_BYTES: usize = 32_000;
@@ -38,6 +38,26 @@ fn the_files_are_what_crdgen_writes() {
         .collect();
     files.sort();
     assert_eq!(files, crds.iter().map(Crd::file_name).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_reference_is_what_crdgen_writes() {
+    let page = reference::markdown(&crds::all().unwrap());
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md");
+    let written = std::fs::read_to_string(file).unwrap_or_default();
+    assert!(written == page, "docs/reference.md is stale; run `cargo run --bin crdgen`");
+    let mut fields = 0;
+    each_field(&mut |at, _| {
+        // Kinds themselves, and items of lists, have no row.
+        let Some((_, field)) = at.split_once('.').filter(|_| !at.ends_with("[]")) else { return };
+        let rows = page.matches(&format!("| `{}` |", field)).count();
+        let mapped = page.matches(&format!("| `{}` |", field.replace("[]", "{}"))).count();
+        if field.starts_with("spec") || field.starts_with("status") {
+            assert!(rows + mapped > 0, "{at} has no row");
+            fields += 1;
+        }
+    });
+    assert!(fields > 100, "{fields} fields");
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub mod crds;
 pub mod keys;
 pub mod profile;
 pub mod quantity;
+pub mod reference;
 pub mod report;
 mod rules;
 mod schema;
