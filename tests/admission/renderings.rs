@@ -24,6 +24,14 @@ async fn a_server_takes_every_rendering_of_the_chart() {
                 // Those of `controller.watchNamespaces` are not on every server.
                 object["metadata"]["namespace"] = json!(namespace);
             }
+            // Kinds of Prometheus' operator are not served here; the self-check is made after everything else, of an
+            // account that a dry run does not leave behind.
+            let of_others = object["apiVersion"]
+                .as_str()
+                .is_some_and(|version| version.starts_with("monitoring.coreos.com/"));
+            if of_others || object["metadata"]["annotations"]["helm.sh/hook"].is_string() {
+                continue;
+            }
             let taken = server.dry_run(&object).await;
             assert!(taken.is_ok(), "{more:?}: {} {}: {taken:?}", object["kind"], server::name(&object));
         }

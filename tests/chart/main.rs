@@ -16,17 +16,26 @@ use video_upscale::api::crds;
 use video_upscale::api::keys;
 use video_upscale::api::profile::UpscaleProfile;
 
+mod gitops;
+mod links;
 mod pods;
+mod readme;
+mod reasons;
 #[path = "../rendered/mod.rs"]
 mod rendered;
 mod rights;
+mod surroundings;
 
 use rendered::{chart, helm, repository};
 
 const NAMESPACE: &str = "upscale-system";
 
+fn template(more: &[&str]) -> Result<Vec<Value>, String> {
+    rendered::template("video-upscale", NAMESPACE, more)
+}
+
 fn render(more: &[&str]) -> Vec<Value> {
-    rendered::template("video-upscale", NAMESPACE, more).unwrap_or_else(|said| panic!("{more:?}: {said}"))
+    template(more).unwrap_or_else(|said| panic!("{more:?}: {said}"))
 }
 
 /// Every values file of `ci/`, as arguments.
@@ -76,6 +85,7 @@ fn every_rendering_has_names_labels_and_no_object_twice() {
             let cluster_wide = name.ends_with(&format!(".{NAMESPACE}.upscale.video"));
             // These have one name in a cluster, whoever installs them.
             let shared = object["kind"] == "CustomResourceDefinition"
+                || name == "upscale-gpu-viewer"
                 || (meta["namespace"] == keys::CLUSTER_LEASE_NAMESPACE && name == keys::CLUSTER_LEASE);
             assert!(
                 shared || cluster_wide != (meta["namespace"] == NAMESPACE),
@@ -159,6 +169,23 @@ fn wrong_values_are_refused_by_name() {
         ("admissionPolicies.images=all", "/admissionPolicies/images"),
         ("admissionPolicies.images={a b}", "/admissionPolicies/images/0"),
         ("admissionPolicies.labelledNamespacesOnly=media", "/admissionPolicies/labelledNamespacesOnly"),
+        ("controller.podDisruptionBudget.maxUnavailable=0", "/controller/podDisruptionBudget/maxUnavailable"),
+        ("controller.podDisruptionBudget.minAvailable=1", "/controller/podDisruptionBudget"),
+        ("agent.spreadSeconds=3600", "/agent/spreadSeconds"),
+        ("serviceAccount.controller.name=Video", "/serviceAccount/controller/name"),
+        ("serviceAccount.agent.create=maybe", "/serviceAccount/agent/create"),
+        ("serviceAccount.worker.create=true", "/serviceAccount"),
+        ("metrics.podMonitor.interval=30", "/metrics/podMonitor/interval"),
+        ("metrics.port=9090", "/metrics"),
+        ("metrics.rules.runbookBaseUrl=", "/metrics/rules/runbookBaseUrl"),
+        ("metrics.dashboard.labels.x=1", "/metrics/dashboard/labels/x"),
+        ("networkPolicy.metricsFrom={monitoring}", "/networkPolicy/metricsFrom/0"),
+        ("networkPolicy.apiServerPorts={0}", "/networkPolicy/apiServerPorts/0"),
+        ("networkPolicy.isolateJobs=sure", "/networkPolicy/isolateJobs"),
+        ("prePull.command=true", "/prePull/command"),
+        ("prePull.pauseImage=", "/prePull/pauseImage"),
+        ("tests.image=x", "/tests"),
+        ("extraObjects=x", "/extraObjects"),
     ] {
         let said = rendered::template("x", NAMESPACE, &["--set", set]).expect_err(set);
         assert!(said.contains(&format!("at '{}'", at.trim_matches('\''))), "{set}: {said}");

@@ -43,6 +43,28 @@ fn our_pods_can_do_nothing_that_they_need_not() {
     }
 }
 
+/// OpenShift gives users and groups by namespace, and refuses pods that bring their own.
+#[test]
+fn no_pod_brings_a_user_where_the_namespace_gives_one() {
+    let file = format!("{}/ci/openshift-values.yaml", super::chart().display());
+    let objects = render(&["--values", &file, "--set", "prePull.enabled=true"]);
+    let own = json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
+    let templates = [
+        ("Deployment", "video-upscale-controller"),
+        ("DaemonSet", "video-upscale-agent"),
+        ("DaemonSet", "video-upscale-pre-pull"),
+    ];
+    for (kind, name) in templates {
+        let pod = &one(&objects, kind, name)["spec"]["template"]["spec"];
+        assert_eq!(pod["securityContext"], own, "{name}");
+    }
+    assert_eq!(one(&objects, "Pod", "video-upscale-test")["spec"]["securityContext"], own);
+    let objects = render(&["--set", "pods.user=1000,pods.group=2000"]);
+    let pod = &one(&objects, "Deployment", "video-upscale-controller")["spec"]["template"]["spec"];
+    assert_eq!(pod["securityContext"]["runAsUser"], 1000);
+    assert_eq!(pod["securityContext"]["runAsGroup"], 2000);
+}
+
 fn flags(objects: &[Value], kind: &str, name: &str) -> BTreeMap<String, String> {
     let args = &one(objects, kind, name)["spec"]["template"]["spec"]["containers"][0]["args"];
     args.as_array()
@@ -72,12 +94,13 @@ fn values_reach_the_programs() {
         ("--fs-group", "65532"),
         ("--client-qps", "300"),
         ("--listen", "0.0.0.0:8080"),
+        ("--metrics", "off"),
         ("--log-format", "json"),
         ("--log-level", "info"),
     ] {
         assert_eq!(plain.get(flag).map(String::as_str), Some(value), "{flag}");
     }
-    assert_eq!(plain.len(), 13, "{plain:?}");
+    assert_eq!(plain.len(), 14, "{plain:?}");
     let open = controller(&[
         "--set",
         "pods.user=null,pods.group=null,pods.fsGroup=null,controller.watchNamespaces={a,b}",
@@ -90,7 +113,10 @@ fn values_reach_the_programs() {
     ]);
     assert_eq!(pinned["--worker-image"], format!("r:5000/x/video-upscale/worker@sha256:{}", "0".repeat(64)));
 
+    assert_eq!(controller(&["--set", "metrics.enabled=true"])["--metrics"], "on");
+
     assert_eq!(agent(&[])["--heartbeat-seconds"], "300");
+    assert_eq!(agent(&["--set", "agent.spreadSeconds=0"])["--spread-seconds"], "0");
     assert!(!agent(&[]).contains_key("--nvml-library") && !agent(&[]).contains_key("--ready-without-driver"));
     let set = agent(&["--set", "agent.libraryPath=/x.so,agent.readyWithoutDriver=true"]);
     assert!(set["--nvml-library"] == "/x.so" && set.contains_key("--ready-without-driver"));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use video_upscale::api::keys;
 
 use super::rendered::chart;
-use super::{NAMESPACE, of_kind, one, render};
+use super::{NAMESPACE, of_kind, one, render, template};
 
 /// (group, resource) -> verbs, of all rules of a role.
 fn rights(role: &Value) -> BTreeMap<String, BTreeSet<String>> {
@@ -67,7 +67,7 @@ fn nobody_has_a_right_that_is_not_listed_here() {
             &[("coordination.k8s.io/leases", "get")],
         ),
         ("ClusterRole", "video-upscale-agent.upscale-system.upscale.video", &[("/nodes", "get patch")]),
-        ("ClusterRole", "video-upscale-gpu-viewer.upscale-system.upscale.video", &[("/nodes", "get list")]),
+        ("ClusterRole", "upscale-gpu-viewer", &[("/nodes", "get list")]),
         ("Role", "video-upscale-gpu-viewer", &[("coordination.k8s.io/leases", "get list")]),
     ];
     for (kind, name, rules) in expected {
@@ -129,6 +129,28 @@ fn bindings_name_our_accounts_and_roles() {
             one(&objects, "ServiceAccount", subject["name"].as_str().unwrap());
         }
     }
+}
+
+/// An account of another name has the same rights, and the same policies hold it.
+#[test]
+fn accounts_of_any_name_are_bound_and_held() {
+    let file = format!("{}/ci/accounts-values.yaml", chart().display());
+    let objects = render(&["--values", &file]);
+    assert!(of_kind(&objects, "ServiceAccount").is_empty());
+    for (part, account, kind) in
+        [("controller", "video-bot", "Deployment"), ("agent", "gpu-reader", "DaemonSet")]
+    {
+        let pod = &one(&objects, kind, &format!("video-upscale-{part}"))["spec"]["template"]["spec"];
+        assert_eq!(pod["serviceAccountName"], account);
+        let name = format!("video-upscale-{part}.{NAMESPACE}.upscale.video");
+        assert_eq!(one(&objects, "ClusterRoleBinding", &name)["subjects"][0]["name"], account);
+    }
+    for policy in of_kind(&objects, "ValidatingAdmissionPolicy") {
+        let whom = policy["spec"]["matchConditions"][0]["expression"].as_str().unwrap();
+        assert!(whom.ends_with(":video-bot'") || whom.ends_with(":gpu-reader'"), "{whom}");
+    }
+    let said = template(&["--set", "serviceAccount.agent.create=false"]).unwrap_err();
+    assert!(said.contains("name the account that is there in serviceAccount.agent.name"), "{said}");
 }
 
 /// The policy names the keys that the agent writes; it would shut the agent out, or let more in, if they differed.

@@ -19,9 +19,19 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .part }}
 {{- end }}
 
-{{/* Condition of admission policies: the request comes from the controller. */}}
+{{/* Name of the service account of a part. */}}
+{{- define "upscale.account" -}}
+{{- $account := index .root.Values.serviceAccount .part -}}
+{{- default (printf "%s-%s" .root.Release.Name .part) $account.name -}}
+{{- end }}
+
+{{/* Condition of admission policies: the request comes from that part. */}}
+{{- define "upscale.isPart" -}}
+request.userInfo.username == 'system:serviceaccount:{{ .root.Release.Namespace }}:{{ include "upscale.account" . }}'
+{{- end }}
+
 {{- define "upscale.isController" -}}
-request.userInfo.username == 'system:serviceaccount:{{ .Release.Namespace }}:{{ .Release.Name }}-controller'
+{{ include "upscale.isPart" (dict "root" . "part" "controller") }}
 {{- end }}
 
 {{/* Puts the admission policy of a part into force. */}}
@@ -62,10 +72,14 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
+{{/* User and group as the values say; unset where the namespace gives them. */}}
 {{- define "upscale.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
+{{- range $field, $id := dict "runAsUser" .Values.pods.user "runAsGroup" .Values.pods.group }}
+{{- if not (kindIs "invalid" $id) }}
+{{ $field }}: {{ int64 $id }}
+{{- end }}
+{{- end }}
 seccompProfile:
   type: RuntimeDefault
 {{- end }}
