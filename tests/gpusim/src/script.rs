@@ -23,6 +23,9 @@ use crate::driver::Memory;
 pub const FILE: &str = "nvml.json";
 /// Name of the log of calls in the driver's folder: one line a call, in order.
 pub const LOG: &str = "nvml.calls";
+/// Name of a call that nobody makes: rules about it say what the library does when its process ends in good order, as
+/// the destructors of a real one do.
+pub const END: &str = "end";
 /// First of the process ids of entries by which lists grow; no kernel gives so high a number.
 pub const FIRST_GROWN: u32 = 5_000_000;
 
@@ -123,6 +126,8 @@ pub struct Twist {
     pub retired_pending: Option<bool>,
     /// Compute mode: 0 default, 2 prohibited, 3 exclusive process.
     pub compute_mode: u32,
+    /// Persistence mode is off.
+    pub sleeps: bool,
     /// MIG mode is on, with these instances by slot.
     pub mig: Option<BTreeMap<u32, Instance>>,
     /// Bits of the event types that the GPU supports and that its Xid events carry; 0: Xid only.

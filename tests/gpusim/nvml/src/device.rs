@@ -186,7 +186,8 @@ exports! {
     }
 
     fn nvmlDeviceGetPersistenceMode(handle: usize, mode: Out<c_uint>) on index_of(handle); {
-        library().device(handle).and_then(|_| mode.put(1))
+        let (index, _) = library().device(handle)?;
+        mode.put(c_uint::from(!twist(index).sleeps))
     }
 
     fn nvmlDeviceGetVirtualizationMode(handle: usize, mode: Out<c_uint>) on index_of(handle); {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gpusim::driver::folder;
-use gpusim::script::{Act, FILE, LOG, Script, Twist};
+use gpusim::script::{Act, END, FILE, LOG, Rule, Script, Twist};
 
 use crate::abi::Code;
 
@@ -66,6 +66,14 @@ pub fn interfere(call: &str, gpu: Option<u32>) -> Option<c_int> {
             hang(Duration::from_millis(millis));
             None
         }
+    }
+}
+
+/// Waits as the script says of the end of this process.
+pub fn at_end() {
+    let rule = read(|script| script.rules.iter().find(|rule| rule.call == END).cloned()).flatten();
+    if let Some(Rule { act: Act::Hang(millis), .. }) = rule {
+        hang(Duration::from_millis(millis));
     }
 }
 

@@ -1,9 +1,11 @@
 //! Life of the library, versions, names of processes.
 
 use std::ffi::{c_char, c_int, c_uint};
+use std::panic::catch_unwind;
 
 use crate::abi::{Code, Out, exports};
 use crate::library::library;
+use crate::script;
 
 /// CUDA 13.0, as NVML counts.
 const CUDA_VERSION: c_int = 13_000;
@@ -35,6 +37,16 @@ exports! {
     }
 
     fn nvmlSystemGetConfComputeSettings(_settings: usize); { Err(Code::NotSupported) }
+}
+
+/// What the dynamic linker runs when the process ends in good order, or the library is unloaded.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static LAST: extern "C" fn() = last;
+
+extern "C" fn last() {
+    // A panic must not reach the linker; the end comes all the same.
+    drop(catch_unwind(script::at_end));
 }
 
 #[unsafe(no_mangle)]
