@@ -10,7 +10,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use reading::{FREE_SLACK, Heartbeat, ReportError, digest, read};
+pub use reading::{FREE_SLACK, Heartbeat, ReportError, digest, is_gpu_key, read};
 
 /// Major version of the schema.
 pub const VERSION: u32 = 1;

@@ -109,6 +109,13 @@ pub fn digest(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Whether a GPU's UUID can serve as its key: it becomes the name of a Lease, in lower case, so it has letters, digits
+/// and dashes (ASCII) with no dash at either end, and at most 48 of them.
+pub fn is_gpu_key(uuid: &str) -> bool {
+    let plain = uuid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    plain && (1..=MAX_UUID).contains(&uuid.len()) && !uuid.starts_with('-') && !uuid.ends_with('-')
+}
+
 /// Reads both annotations of a node and checks that they belong together.
 pub fn read(report: &str, heartbeat: &str) -> Result<(Report, Heartbeat), ReportError> {
     let heartbeat: Heartbeat = heartbeat.parse()?;
@@ -328,6 +335,16 @@ mod tests {
     #[test]
     fn a_newer_shape_is_told_by_its_version() {
         assert_eq!(Report::parse(r#"{"v":2,"cards":[]}"#), Err(ReportError::Version { found: 2 }));
+    }
+
+    #[test]
+    fn what_can_name_a_lease_can_be_a_key() {
+        for uuid in ["GPU-5a1c0f3e-0000-4000-8000-000000000000", "MIG-1", "0", &"x".repeat(48)] {
+            assert!(is_gpu_key(uuid), "{uuid}");
+        }
+        for uuid in ["", "-", "GPU-", "-1", "GPU 1", "GPU_1", "GPU/0", "GPÜ", "GPU.1", &"x".repeat(49)] {
+            assert!(!is_gpu_key(uuid), "{uuid}");
+        }
     }
 
     #[test]
