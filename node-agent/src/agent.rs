@@ -37,17 +37,16 @@ pub struct Agent {
 impl Agent {
     /// Runs; returns the exit code.
     pub async fn run(mut self) -> std::io::Result<u8> {
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut stop = Stop::listen()?;
         let mut told = State::Ok;
         let mut due = self.clock.now().up;
         loop {
-            if stopped(&mut self.snapshots, due, self.clock, &mut terminate, &mut interrupt).await {
-                if let Some(last) = self.report(Some(State::Stopped)) {
-                    self.publisher.farewell(&last, FAREWELL).await;
-                }
-                info!("stopped");
-                return Ok(0);
+            // A report that is due soon must not wait for a driver that hangs; looking twice a period costs nothing.
+            let pause = due.saturating_sub(self.clock.now().up).min(sampler::PERIOD);
+            tokio::select! {
+                biased;
+                () = stop.told() => return Ok(self.stopped().await),
+                _ = tokio::time::timeout(pause, sampled(&mut self.snapshots)) => {}
             }
             let Some(current) = self.report(None) else {
                 due = self.clock.now().up.saturating_add(sampler::PERIOD);
@@ -65,10 +64,26 @@ impl Agent {
                 error!(state = %current.state, code, "ending, so that a new container gets driver and devices anew");
                 return Ok(code);
             }
-            due = self.publisher.offer(&current).await;
+            let snapshots = self.snapshots.clone();
+            due = tokio::select! {
+                biased;
+                // What ends the agent waits for no answer of a slow server: the last words are another write.
+                () = stop.told() => return Ok(self.stopped().await),
+                () = ends(snapshots, current.state) => self.clock.now().up,
+                due = self.publisher.offer(&current) => due,
+            };
             let bad = self.publisher.verdicts().bad().map(str::to_owned).collect();
             self.board.show(self.publisher.standing(), self.publisher.published(), bad);
         }
+    }
+
+    /// Says good-bye; the exit code.
+    async fn stopped(&mut self) -> u8 {
+        if let Some(last) = self.report(Some(State::Stopped)) {
+            self.publisher.farewell(&last, FAREWELL).await;
+        }
+        info!("stopped");
+        0
     }
 
     fn report(&self, state: Option<State>) -> Option<Report> {
@@ -88,21 +103,43 @@ impl Agent {
     }
 }
 
-/// Waits for the next snapshot, for `due`, or for the age at which a silent driver counts as stuck, whichever comes
-/// first. Returns whether the agent is to stop.
-async fn stopped(
-    snapshots: &mut watch::Receiver<Option<Snapshot>>,
-    due: Duration,
-    clock: Clock,
-    terminate: &mut Signal,
-    interrupt: &mut Signal,
-) -> bool {
-    // A report that is due soon must not wait for a driver that hangs; looking twice a period costs nothing.
-    let pause = due.saturating_sub(clock.now().up).min(sampler::PERIOD);
-    tokio::select! {
-        biased;
-        _ = terminate.recv() => true,
-        _ = interrupt.recv() => true,
-        _ = tokio::time::timeout(pause, snapshots.changed()) => false,
+/// The signals that end the agent.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits until one of them comes.
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
+
+/// Waits for the next snapshot; for ever if the driver's thread has ended, as then none will come.
+async fn sampled(snapshots: &mut watch::Receiver<Option<Snapshot>>) {
+    if snapshots.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Waits for a snapshot of a state other than `known` that ends the agent.
+async fn ends(mut snapshots: watch::Receiver<Option<Snapshot>>, known: State) {
+    loop {
+        sampled(&mut snapshots).await;
+        let state = snapshots.borrow().as_ref().map(|snapshot| snapshot.state);
+        if state.is_some_and(|state| state != known && exits::code(state).is_some()) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

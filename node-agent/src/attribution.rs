@@ -9,6 +9,12 @@ use video_upscale::api::report::Kind;
 /// Longest file that is read; a kernel with every version-1 hierarchy writes a tenth of it.
 pub const MAX_CGROUP: usize = 64 * 1024;
 
+/// How the row of version 2 begins, and the whole of it where every process sits in its root.
+const V2: &str = "0::";
+const UNUSED_V2: &str = "0::/";
+/// How CRI-O names containers. Its crun may put the processes into a cgroup of their own inside the container's.
+const CRIO: &str = "crio-";
+
 /// Where the reader itself sits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reader {
@@ -44,7 +50,10 @@ impl Owner {
 /// rows, or the file is made up.
 pub fn owner(cgroup: &str, reader: &Reader) -> Owner {
     let mut found: Option<Owner> = None;
-    for path in cgroup.lines().filter_map(path_of_row) {
+    // Beside version-1 hierarchies a version-2 row of the root is of a hierarchy that nobody uses.
+    let has_v1 = cgroup.lines().any(|row| !row.starts_with(V2) && path_of_row(row).is_some());
+    let in_use = |row: &&str| !(has_v1 && *row == UNUSED_V2);
+    for path in cgroup.lines().filter(in_use).filter_map(path_of_row) {
         let here = owner_of_path(path, reader);
         found = Some(match found {
             None => here,
@@ -71,11 +80,14 @@ fn owner_of_path(path: &str, reader: &Reader) -> Owner {
     let below = beyond_shared_outside(&elements, reader);
     let ups = below.iter().take_while(|element| **element == "..").count();
     let outermost = below.get(ups).copied().unwrap_or_default();
+    let bare_container = pod_uid(outermost).is_none() && is_container(outermost);
     let own_pod = match (reader.private, ups) {
         // Inside the own container.
         (true, 0) => true,
         // Beside the own container: another container of the own pod, whose element bears no UID from here.
-        (true, 1) => pod_uid(outermost).is_none() && is_container(outermost),
+        (true, 1) => bare_container,
+        // The same where the reader sits in an inner cgroup of its container.
+        (true, 2) => bare_container && outermost.starts_with(CRIO),
         _ => false,
     };
     if own_pod {

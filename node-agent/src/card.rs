@@ -93,10 +93,7 @@ impl Card {
             _ => None,
         };
         // What a dying process still holds would look like a leak; look again when it has had its time.
-        let releasing = self
-            .roster
-            .ended()
-            .any(|process| process.ended.is_some_and(|at| now.up.saturating_sub(at) < RELEASE));
+        let releasing = self.is_releasing(now);
         self.cadence.hurry = releasing;
         self.unattributed = match (self.unattributed, measured) {
             (Some(known), Some(measured)) if releasing => Some(known.min(measured)),
@@ -107,6 +104,12 @@ impl Card {
             let empty = self.roster_fault.is_none() && self.roster.live().next().is_none();
             self.leak.swept(memory, self.unattributed.filter(|_| quiet), empty, now);
         }
+    }
+
+    /// Whether memory of a process that has ended may still be on the way back.
+    pub fn is_releasing(&self, now: Now) -> bool {
+        let mut ends = self.roster.ended().filter_map(|process| process.ended);
+        ends.any(|at| now.up.saturating_sub(at) < RELEASE)
     }
 
     /// Asks for an early check of health and modes: the GPU answers otherwise than before.

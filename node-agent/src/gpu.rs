@@ -1,9 +1,7 @@
 //! What a driver can say of a GPU, in our words: plain values, checked for sense at the door.
 
-use video_upscale::api::report::{ComputeMode, FREE_SLACK};
+use video_upscale::api::report::{ComputeMode, FREE_SLACK, is_gpu_key};
 
-/// Longest UUID that is believed; the report's reader refuses longer ones.
-const MAX_UUID: usize = 48;
 /// Largest memory that is believed, bytes: 256 TiB.
 const MAX_TOTAL: u64 = 1 << 48;
 
@@ -18,25 +16,22 @@ pub struct Identity {
     pub name: String,
     /// PCI bus id; empty if it cannot be read.
     pub pci: String,
+    /// Whether the driver keeps it initialised without a program that uses it; `None` if that cannot be read.
+    pub persistent: Option<bool>,
 }
 
 impl Identity {
-    /// `None` if the UUID cannot serve as a key: empty, too long or not printable ASCII.
+    /// `None` if the UUID cannot serve as a key, see [`is_gpu_key`].
     pub fn new(index: u32, uuid: String, name: &str, pci: String) -> Option<Self> {
         let name = name.chars().filter(|c| !c.is_control()).take(96).collect();
-        is_key(&uuid).then_some(Self { index, uuid, name, pci })
+        is_gpu_key(&uuid).then_some(Self { index, uuid, name, pci, persistent: None })
     }
-}
-
-/// Whether a UUID can serve as a key: not empty, not too long, printable ASCII.
-pub fn is_key(uuid: &str) -> bool {
-    !uuid.is_empty() && uuid.len() <= MAX_UUID && uuid.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// A MIG instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
-    /// `MIG-...`; a key as [`is_key`] says.
+    /// `MIG-...`; a key as [`is_gpu_key`] says.
     pub uuid: String,
     /// Its memory; `None` if it cannot be read.
     pub memory: Option<Memory>,
@@ -160,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_uuid_that_cannot_be_a_key_is_refused() {
-        for uuid in ["", "GPU 1", &"x".repeat(49)] {
+        for uuid in ["", "GPU 1", "GPU_1", &"x".repeat(49)] {
             assert_eq!(Identity::new(0, uuid.to_owned(), "", String::new()), None, "{uuid}");
         }
     }

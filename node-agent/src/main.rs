@@ -1,7 +1,5 @@
 //! `upscale-agent`.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
+fn main() {
     upscale_agent::program::main()
 }

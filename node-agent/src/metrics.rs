@@ -28,7 +28,7 @@ struct Call {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallFault {
     call: &'static str,
-    code: &'static str,
+    code: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -87,8 +87,15 @@ impl Calls {
             "Time of driver calls",
             seconds.clone(),
         );
-        registry.register("upscale_agent_nvml_errors", "Driver calls without a value", faults.clone());
+        let help =
+            "Driver calls without a value, by the number of the answer, or by a word where there is none";
+        registry.register("upscale_agent_nvml_errors", help, faults.clone());
         Self { clock, seconds, faults, pending: Arc::default() }
+    }
+
+    /// The clock that calls are timed by.
+    pub const fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// The call that has not come back yet, if there is one.
@@ -110,7 +117,8 @@ impl Calls {
         let took = self.clock.now().up.saturating_sub(begin);
         self.seconds.get_or_create(&Call { call }).observe(took.as_secs_f64());
         if let Err(fault) = &answer {
-            self.faults.get_or_create(&CallFault { call, code: fault.word() }).inc();
+            let code = fault.code().map_or_else(|| fault.word().to_owned(), |code| code.to_string());
+            self.faults.get_or_create(&CallFault { call, code }).inc();
         }
         answer
     }
@@ -215,5 +223,27 @@ impl Published {
     /// A report of that size was written.
     pub fn size(&self, bytes: usize) {
         self.bytes.get_or_create(&Vec::new()).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    #[test]
+    fn calls_without_a_value_are_counted_by_number_also_by_one_without_a_name() {
+        let mut registry = Registry::default();
+        let calls = Calls::register(&mut registry, Clock::start());
+        for fault in [Fault::from_code(25), Fault::from_code(27), Fault::from_code(23), Fault::Implausible] {
+            assert_eq!(calls.timed::<()>("memory", || Err(fault.clone())), Err(fault));
+        }
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        for code in ["25", "27", "23", "Implausible"] {
+            let row = format!(r#"upscale_agent_nvml_errors_total{{call="memory",code="{code}"}} 1"#);
+            assert!(text.contains(&row), "{row} is not in {text}");
+        }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Holds everything that is remembered between rounds. Reads no clock: each round is given its `now`.
 
+mod asking;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use video_upscale::api::report::{Attribution, ComputeMode, Health, State};
 
 use crate::card::Card;
 use crate::clock::Now;
-use crate::gpu::{Identity, Instance, Listed, Memory};
+use crate::gpu::{Identity, Instance, Memory};
 use crate::health::XidEvent;
 use crate::probe::{Driver, DriverVersion, Fault, Probe};
 use crate::procfs::Proc;
@@ -98,6 +100,9 @@ pub struct Observer<P> {
     cards: BTreeMap<String, Card>,
     enumerated: Option<Enumeration>,
     module_checked: Duration,
+    /// The module was of another version at the last look.
+    module_differs: bool,
+    /// Rounds in a row in which nothing could be reached that should be.
     strikes: u32,
 }
 
@@ -124,25 +129,38 @@ impl<P: Probe> Observer<P> {
             cards: BTreeMap::new(),
             enumerated: None,
             module_checked: Duration::ZERO,
+            module_differs: false,
             strikes: 0,
         }
     }
 
     /// One round: opens the driver if need be, asks what is due, and says what is known now.
     pub fn round(&mut self, xids: &[XidEvent], now: Now) -> Snapshot {
-        let outcome = self.ask(xids, now);
-        self.snapshot(outcome.err(), now)
+        self.hear(xids, now);
+        let reached = self.reach(now);
+        for card in self.cards.values_mut().filter(|card| card.memory != Err(Fault::DuplicateUuid)) {
+            match &reached {
+                Ok(()) => asking::ask(card, &mut self.probe, &self.proc, self.version, now),
+                // What was measured in an earlier round is not known now.
+                Err(fault) => card.memory = Err(fault.clone()),
+            }
+        }
+        let fault = reached.and_then(|()| self.judge_node()).err();
+        if let Some(Fault::NoDriver { .. }) = &fault
+            && self.driver.take().is_some()
+        {
+            self.closed.clone_from(&fault);
+        }
+        let denied = fault.as_ref().is_some_and(Fault::suggests_lost_access);
+        self.strikes = if denied { self.strikes.saturating_add(1) } else { 0 };
+        self.snapshot(fault, now)
     }
 
-    fn ask(&mut self, xids: &[XidEvent], now: Now) -> Result<(), Fault> {
+    /// Gets as far as the GPUs themselves.
+    fn reach(&mut self, now: Now) -> Result<(), Fault> {
         self.open(now)?;
         self.compare_module(now)?;
-        self.enumerate(now)?;
-        self.hear(xids, now);
-        for card in self.cards.values_mut().filter(|card| card.memory != Err(Fault::DuplicateUuid)) {
-            ask_card(card, &mut self.probe, &self.proc, self.version, now);
-        }
-        self.judge_node()
+        self.enumerate(now)
     }
 
     fn open(&mut self, now: Now) -> Result<(), Fault> {
@@ -158,11 +176,18 @@ impl<P: Probe> Observer<P> {
         match self.probe.open() {
             Ok(driver) => {
                 self.version = DriverVersion::parse(&driver.version);
-                self.life = self.proc.driver_life(&driver.version).unwrap_or_default();
+                let life = self.proc.driver_life(&driver.version).unwrap_or_default();
+                if life != self.life {
+                    // Every GPU was initialised anew: what was found of it before says nothing of it now.
+                    self.cards.clear();
+                }
+                self.life = life;
+                self.proc.listed_by(self.version);
                 self.driver = Some(driver);
                 self.closed = None;
                 self.enumerated = None;
                 self.module_checked = now.up;
+                self.module_differs = false;
                 self.retry = (Duration::ZERO, FIRST_RETRY);
                 Ok(())
             }
@@ -174,17 +199,17 @@ impl<P: Probe> Observer<P> {
         }
     }
 
-    /// A driver that was replaced on the host tells so in `/proc` before the first call fails.
+    /// A driver that was replaced on the host tells so in `/proc` before the first call fails. Once it differs it is
+    /// looked at in every round: the library stays of no use until the old driver is back.
     fn compare_module(&mut self, now: Now) -> Result<(), Fault> {
-        if now.up.saturating_sub(self.module_checked) < SLOW {
-            return Ok(());
+        if self.module_differs || now.up.saturating_sub(self.module_checked) >= SLOW {
+            self.module_checked = now.up;
+            let loaded = self.driver.as_ref().map(|driver| driver.version.as_str()).unwrap_or_default();
+            if let Some(module) = self.proc.driver_version().filter(|_| !loaded.is_empty()) {
+                self.module_differs = module != loaded;
+            }
         }
-        self.module_checked = now.up;
-        let loaded = self.driver.as_ref().map(|driver| driver.version.as_str()).unwrap_or_default();
-        match self.proc.driver_version() {
-            Some(module) if !loaded.is_empty() && module != loaded => Err(Fault::Mismatch),
-            _ => Ok(()),
-        }
+        if self.module_differs { Err(Fault::Mismatch) } else { Ok(()) }
     }
 
     fn enumerate(&mut self, now: Now) -> Result<(), Fault> {
@@ -195,6 +220,9 @@ impl<P: Probe> Observer<P> {
         let found = self.probe.gpus()?;
         let count = found.len();
         let (identities, unnamed) = split(found);
+        if let Some(fault) = of_the_node(&unnamed.iter().collect::<Vec<_>>(), identities.is_empty()) {
+            return Err(fault);
+        }
         let complete = count > 0 && unnamed.is_empty();
         self.enumerated = Some(Enumeration { at: now.up, complete, count, unnamed });
         if complete {
@@ -230,20 +258,10 @@ impl<P: Probe> Observer<P> {
     }
 
     /// What all cards together say of the node.
-    fn judge_node(&mut self) -> Result<(), Fault> {
-        let faults = || self.cards.values().filter_map(|card| card.memory.as_ref().err());
-        if let Some(fault) = faults().find(|fault| matches!(fault, Fault::Mismatch | Fault::NoDriver { .. }))
-        {
-            let fault = fault.clone();
-            if fault != Fault::Mismatch {
-                self.driver = None;
-                self.closed = Some(fault.clone());
-            }
-            return Err(fault);
-        }
-        let denied = faults().filter(|fault| fault.suggests_lost_access()).count();
-        self.strikes = if denied == self.cards.len() { self.strikes.saturating_add(1) } else { 0 };
-        if self.strikes >= STRIKES { Err(Fault::OperatingSystem) } else { Ok(()) }
+    fn judge_node(&self) -> Result<(), Fault> {
+        let faults: Vec<&Fault> = self.cards.values().filter_map(|card| card.memory.as_ref().err()).collect();
+        let all = faults.len() == self.cards.len();
+        of_the_node(&faults, all).map_or(Ok(()), Err)
     }
 
     /// A GPU that was lost before it could tell its UUID is in no report, but it is not passed over in silence.
@@ -253,14 +271,30 @@ impl<P: Probe> Observer<P> {
         Some(format!("{} of {count} GPUs cannot be named: {why}", unnamed.len()))
     }
 
+    /// Denied access counts at the third round in a row. Until then a node whose GPUs are known is doubtful, not lost.
+    fn state_of(&self, fault: Option<&Fault>) -> State {
+        match fault {
+            None => State::Ok,
+            Some(Fault::NoGpu) => State::NoGpu,
+            Some(Fault::Mismatch) => State::DriverMismatch,
+            Some(fault) if fault.suggests_lost_access() => match self.strikes {
+                STRIKES.. => State::DeviceAccessLost,
+                _ if self.driver.is_some() && !self.cards.is_empty() => State::Ok,
+                _ => State::NoDriver,
+            },
+            Some(_) => State::NoDriver,
+        }
+    }
+
     fn snapshot(&self, fault: Option<Fault>, now: Now) -> Snapshot {
         let mut gpus: Vec<View> =
             self.cards.values().map(|card| view(card, self.proc.is_initial(), now)).collect();
         gpus.sort_by_key(|gpu| gpu.identity.index);
         let readable = gpus.is_empty() || gpus.iter().any(|gpu| gpu.processes.is_ok());
+        let readable = readable && self.proc.knows_listed();
         Snapshot {
             taken: now,
-            state: state_of(fault.as_ref()),
+            state: self.state_of(fault.as_ref()),
             trouble: fault.map(|fault| fault.to_string()).or_else(|| self.unnamed()),
             attribution: if readable { self.proc.attribution } else { Attribution::None },
             driver: self.driver.clone().unwrap_or_default(),
@@ -282,87 +316,12 @@ fn split(found: Vec<Result<Identity, Fault>>) -> (Vec<Identity>, Vec<Fault>) {
     (named, unnamed)
 }
 
-const fn state_of(fault: Option<&Fault>) -> State {
-    match fault {
-        None => State::Ok,
-        Some(Fault::NoGpu) => State::NoGpu,
-        Some(Fault::Mismatch) => State::DriverMismatch,
-        Some(Fault::OperatingSystem | Fault::Unknown) => State::DeviceAccessLost,
-        Some(_) => State::NoDriver,
-    }
-}
-
-fn ask_card<P: Probe>(card: &mut Card, probe: &mut P, proc: &Proc, version: Option<DriverVersion>, now: Now) {
-    let index = card.identity.index;
-    card.memory = probe.memory(index);
-    card.health.answered(card.memory.as_ref().err());
-    let mut changed = card.roster.check(proc, now);
-    if changed {
-        card.hurry();
-    }
-    if card.sweep_is_due(now) {
-        let was_readable = card.roster_fault.is_none();
-        match sweep(card, probe, proc, version, now) {
-            Ok(moved) => {
-                card.roster_fault = None;
-                changed |= moved;
-            }
-            Err(fault) => card.roster_fault = Some(fault),
-        }
-        if was_readable && card.roster_fault.is_some() {
-            card.hurry_signs();
-        }
-        card.swept(changed, now);
-    }
-    if let Ok(memory) = &card.memory {
-        if changed {
-            card.peak.restart(memory.used, now);
-        } else {
-            card.peak.observe(memory.used, now);
-        }
-        if card.take_signs_turn(now) {
-            card.signs = probe.signs(index).or(&card.signs);
-            card.health.signs(&card.signs, now);
-        }
-        let instances = card.signs.mig.unwrap_or(false).then(|| probe.instances(index).ok());
-        card.instances = instances.flatten().unwrap_or_default();
-    }
-}
-
-/// Reads the process lists. Clients of an MPS server are asked for only where one is seen.
-fn sweep<P: Probe>(
-    card: &mut Card,
-    probe: &mut P,
-    proc: &Proc,
-    version: Option<DriverVersion>,
-    now: Now,
-) -> Result<bool, Fault> {
-    let mut changed = false;
-    loop {
-        let mps = card.roster.has_mps();
-        let listed = probe.processes(card.identity.index, mps)?;
-        changed |= card.roster.sweep(believed(listed, card.memory.as_ref().ok(), proc, version), proc, now);
-        if mps || !card.roster.has_mps() {
-            return Ok(changed);
-        }
-    }
-}
-
-/// Some drivers translate the ids of processes for a nested namespace but not the query for their memory, and then
-/// say 0 for each.
-fn believed(
-    listed: Vec<Listed>,
-    memory: Option<&Memory>,
-    proc: &Proc,
-    version: Option<DriverVersion>,
-) -> Vec<Listed> {
-    let plausible = |process: Listed| memory.map_or(process.clone(), |memory| process.plausible_on(memory));
-    let mut listed: Vec<Listed> = listed.into_iter().map(plausible).collect();
-    let translated = version.is_none_or(DriverVersion::translates_memory_queries);
-    if !proc.is_initial() && !translated && listed.iter().all(|process| process.bytes == Some(0)) {
-        listed.iter_mut().for_each(|process| process.bytes = None);
-    }
-    listed
+/// The fault of the whole node in those of single GPUs: one that is the driver's, or denied access where it is denied to
+/// `all` of them.
+fn of_the_node(faults: &[&Fault], all: bool) -> Option<Fault> {
+    let driver = faults.iter().find(|fault| fault.is_of_the_driver());
+    let denied = all && faults.iter().all(|fault| fault.suggests_lost_access());
+    driver.or_else(|| faults.first().filter(|_| denied)).map(|fault| (*fault).clone())
 }
 
 fn view(card: &Card, sees_all: bool, now: Now) -> View {

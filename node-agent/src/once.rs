@@ -37,8 +37,11 @@ pub fn print(snapshot: &Snapshot, cgroups: &str, head: &Head, output: Option<Out
 }
 
 fn code(report: &Report, trouble: bool) -> u8 {
-    let unknown =
-        |gpu: &Gpu| gpu.free.is_none() || gpu.procs.as_ref().is_none_or(|processes| processes.b.is_none());
+    let unknown = |gpu: &Gpu| {
+        gpu.free.is_none()
+            || gpu.rsv.is_none()
+            || gpu.procs.as_ref().is_none_or(|processes| processes.b.is_none())
+    };
     match report.state {
         State::NoGpu => NO_GPU,
         State::Ok if trouble || report.gpus.iter().any(unknown) => PARTIAL,
@@ -158,6 +161,9 @@ mod tests {
         let mut blind = good.clone();
         blind.free = None;
         assert_eq!(code(&report(vec![good.clone(), blind]), false), PARTIAL);
+        let mut old = good.clone();
+        old.rsv = None;
+        assert_eq!(code(&report(vec![old]), false), PARTIAL);
         let mut untold = good;
         untold.procs.get_or_insert_default().b = None;
         assert_eq!(code(&report(vec![untold]), false), PARTIAL);

@@ -49,12 +49,14 @@ pub enum Fault {
     /// 9, 12, or no library to load.
     #[error("no driver: {detail}")]
     NoDriver {
+        /// The number, if there was somebody to answer.
+        code: Option<u32>,
         /// What is missing.
         detail: String,
     },
     /// 13 or 25: the driver is older or newer than the call.
     #[error("function not found")]
-    FunctionNotFound,
+    FunctionNotFound(u32),
     /// 15: fell off the bus.
     #[error("GPU is lost")]
     GpuLost,
@@ -96,9 +98,9 @@ impl Fault {
         match code {
             3 => Self::NotSupported,
             4 => Self::NoPermission,
-            9 => Self::NoDriver { detail: "the kernel module is not loaded".to_owned() },
-            12 => Self::NoDriver { detail: "a library of the driver is missing".to_owned() },
-            13 | 25 => Self::FunctionNotFound,
+            9 => Self::no_driver(Some(code), "the kernel module is not loaded"),
+            12 => Self::no_driver(Some(code), "a library of the driver is missing"),
+            13 | 25 => Self::FunctionNotFound(code),
             15 => Self::GpuLost,
             16 => Self::ResetRequired,
             17 => Self::OperatingSystem,
@@ -110,13 +112,35 @@ impl Fault {
         }
     }
 
-    /// One word for the report's `why` and for labels of metrics.
+    /// There is no driver.
+    pub fn no_driver(code: Option<u32>, detail: impl Into<String>) -> Self {
+        Self::NoDriver { code, detail: detail.into() }
+    }
+
+    /// The number of the answer; `None` where it was not the driver that said so.
+    pub const fn code(&self) -> Option<u32> {
+        match self {
+            Self::NotSupported => Some(3),
+            Self::NoPermission => Some(4),
+            Self::NoDriver { code, .. } => *code,
+            Self::FunctionNotFound(code) | Self::NotReady(code) | Self::Other(code) => Some(*code),
+            Self::GpuLost => Some(15),
+            Self::ResetRequired => Some(16),
+            Self::OperatingSystem => Some(17),
+            Self::Mismatch => Some(18),
+            Self::NoGpu => Some(28),
+            Self::Unknown => Some(999),
+            Self::Implausible | Self::UnreadableLists(_) | Self::DuplicateUuid => None,
+        }
+    }
+
+    /// One word for the report's `why`.
     pub const fn word(&self) -> &'static str {
         match self {
             Self::NotSupported => "NotSupported",
             Self::NoPermission => "NoPermission",
             Self::NoDriver { .. } => "NoDriver",
-            Self::FunctionNotFound => "FunctionNotFound",
+            Self::FunctionNotFound(_) => "FunctionNotFound",
             Self::GpuLost => "GpuLost",
             Self::ResetRequired => "ResetRequired",
             Self::OperatingSystem => "OperatingSystem",
@@ -129,6 +153,11 @@ impl Fault {
             Self::DuplicateUuid => "DuplicateUuid",
             Self::Other(_) => "OtherError",
         }
+    }
+
+    /// Whether it says of the driver, whichever GPU was asked, that it is not there or not this library's.
+    pub const fn is_of_the_driver(&self) -> bool {
+        matches!(self, Self::Mismatch | Self::NoDriver { .. })
     }
 
     /// Whether the whole node's devices may be gone, if every GPU answers so.
@@ -150,6 +179,7 @@ mod tests {
         }
         for code in (0..1100).chain([u32::MAX]) {
             assert!(!Fault::from_code(code).word().is_empty());
+            assert_eq!(Fault::from_code(code).code(), Some(code));
         }
     }
 }

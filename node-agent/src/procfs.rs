@@ -9,6 +9,7 @@ use video_upscale::api::report::{Attribution, Kind, digest};
 
 use crate::attribution::{self, MAX_CGROUP, Owner, Reader};
 use crate::metrics::Mapped;
+use crate::probe::DriverVersion;
 
 /// Inode of the initial PID namespace (`PROC_PID_INIT_INO` in the kernel's `proc_ns.h`).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
@@ -95,6 +96,8 @@ pub struct Proc {
     reader: Reader,
     hierarchy: Hierarchy,
     mapped: Mapped,
+    /// Whether the driver lists processes by ids of another namespace than this one.
+    foreign_ids: bool,
     /// How far process lists can be believed from here.
     pub attribution: Attribution,
     /// Whether processes of other users can be seen at all (`hidepid`).
@@ -119,6 +122,7 @@ impl Proc {
             reader: Reader { private, path, pod_uid },
             hierarchy: Hierarchy::of(&own),
             mapped: Mapped::default(),
+            foreign_ids: false,
             attribution,
             sees_others,
         }
@@ -127,6 +131,22 @@ impl Proc {
     /// The same, counting whom it finds processes to belong to.
     pub(crate) fn counting(self, mapped: Mapped) -> Self {
         Self { mapped, ..self }
+    }
+
+    /// From now on process ids are those that a driver of `version` lists. In a nested namespace they name other
+    /// processes than here where the driver does not translate them; a version that is not known may be of that kind.
+    pub(crate) fn listed_by(&mut self, version: Option<DriverVersion>) {
+        self.foreign_ids = !self.is_initial() && !version.is_some_and(DriverVersion::translates_ids);
+    }
+
+    /// Whether a process that the driver lists can be looked up.
+    pub(crate) const fn knows_listed(&self) -> bool {
+        !self.foreign_ids
+    }
+
+    /// Whether a listed id without a process is one, and not of a process that is hidden from here.
+    pub(crate) const fn knows_ghosts(&self) -> bool {
+        self.sees_others && !self.foreign_ids
     }
 
     /// Versions of the cgroup hierarchies and whose namespace they are seen from, for people.
@@ -145,14 +165,18 @@ impl Proc {
         self.attribution == Attribution::Full
     }
 
-    /// The process as it is now; `None` if there is none.
+    /// The process as it is now; `None` if there is none, or if the id is of another namespace.
     pub fn stat(&self, pid: u32) -> Option<Stat> {
+        if self.foreign_ids {
+            return None;
+        }
         Stat::parse(&read_bounded(self.root.join(pid.to_string()).join("stat"))?)
     }
 
     /// Whose it is; asked once per process.
     pub fn owner(&self, pid: u32) -> Owner {
-        let owner = match read_bounded(self.root.join(pid.to_string()).join("cgroup")) {
+        let cgroup = read_bounded(self.root.join(pid.to_string()).join("cgroup"));
+        let owner = match cgroup.filter(|_| !self.foreign_ids) {
             Some(cgroup) => attribution::owner(&cgroup, &self.reader),
             None => Owner::of(Kind::Unknown),
         };
@@ -219,9 +243,15 @@ pub mod tests {
                 reader: Reader { private: false, path: "/".to_owned(), pod_uid: None },
                 hierarchy: Hierarchy::V2,
                 mapped: Mapped::default(),
+                foreign_ids: false,
                 attribution: Attribution::Full,
                 sees_others: self.folder.path().join("1/stat").exists(),
             }
+        }
+
+        /// The same, seen from a PID namespace of its own.
+        pub fn nested(&self) -> Proc {
+            Proc { attribution: Attribution::Namespace, ..self.proc() }
         }
 
         pub fn host(&self, pid: u32, started: u64) {

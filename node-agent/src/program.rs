@@ -1,6 +1,5 @@
 //! The program: reads its command line, puts the parts together, and runs them.
 
-use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -26,6 +25,9 @@ use crate::{agent, doctor, exits, exposition, http, metrics, once, publish, repo
 /// Longest silence on a connection to the API server.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Exit code of an agent that could not run at all.
+const FAILED: u8 = 1;
+
 /// What keeps the agent from running at all.
 #[derive(Debug, Error)]
 enum Error {
@@ -46,16 +48,23 @@ enum Error {
 }
 
 /// Runs what the command line asks for, until it is done.
-pub fn main() -> ExitCode {
+pub fn main() -> ! {
     let config = Config::parse();
     log(&config);
-    match run(&config) {
-        // Ends at once: the driver's thread may hang in the kernel and is not waited for.
-        Ok(code) => std::process::exit(code.into()),
-        Err(error) => {
-            error!(%error, "cannot run");
-            ExitCode::FAILURE
-        }
+    end(run(&config).unwrap_or_else(|error| {
+        error!(%error, "cannot run");
+        FAILED
+    }))
+}
+
+/// Ends at once. The driver's thread may hang in the kernel and is not waited for, and neither is the library asked for
+/// its last words: its destructors may hang as well.
+fn end(code: u8) -> ! {
+    // SAFETY: takes a number, touches no memory of this program and does not return. What it leaves out, destructors and
+    // the flushing of buffers, is not needed: the printing parts have flushed what they wrote.
+    #[expect(unsafe_code, reason = "the standard library knows no end without destructors")]
+    unsafe {
+        libc::_exit(code.into())
     }
 }
 

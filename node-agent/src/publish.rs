@@ -3,11 +3,13 @@
 mod bucket;
 mod change;
 mod node;
+mod occupant;
 mod policy;
 mod publisher;
 mod verdicts;
 
 pub use node::NodeAnnotations;
+pub use occupant::occupant;
 pub use policy::{Cause, Decision, Hold, Policy, Timing};
-pub use publisher::{Publisher, Standing, occupant};
+pub use publisher::{Publisher, Standing};
 pub use verdicts::at_least_bad;

@@ -75,7 +75,7 @@ impl Roster {
             let process = match (known, stat) {
                 (Some(known), stat) if same => {
                     let sweeps = self.unknown_sweeps.get(&pid).copied().unwrap_or(0).saturating_add(1);
-                    let owner = if stat.is_none() && sweeps >= GHOST_AFTER && proc.sees_others {
+                    let owner = if stat.is_none() && sweeps >= GHOST_AFTER && proc.knows_ghosts() {
                         Owner::of(Kind::Ghost)
                     } else {
                         known.owner

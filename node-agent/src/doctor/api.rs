@@ -95,7 +95,7 @@ fn token(node: &str, claimed: Result<Option<String>, String>) -> Check {
 
 async fn annotations(client: Client, node: &str, report: &Report) -> Check {
     const NAME: &str = "node";
-    match NodeAnnotations::new(client, node.to_owned()).read().await {
+    match NodeAnnotations::new(client, node.to_owned()).read(true).await {
         Err(error) => Check::fail(NAME, error.to_string()),
         Ok(standing) => match occupant(&standing, report, Clock::start().now()) {
             Some(by) => Check::warn(NAME, format!("the agent of the release in namespace {by} reports it")),

@@ -122,6 +122,11 @@ fn version_gates(snapshot: &Snapshot, place: &Place) -> Vec<Check> {
         let told = "535 before 535.104 has unsound process lists; older ones are asked for instead";
         checks.push(Check::warn(NAME, told));
     }
+    if place.attribution != Attribution::Full && !version.translates_ids() {
+        let told = "lists the machine's process ids, which name other processes in a nested PID namespace: owners stay \
+                    unknown; use 535.113 or later, or hostPID";
+        checks.push(Check::warn(NAME, told));
+    }
     if place.attribution != Attribution::Full && !version.translates_memory_queries() {
         let told = "does not tell the memory of processes in a nested PID namespace; use 565.57 or later, or hostPID";
         checks.push(Check::warn(NAME, told));
@@ -141,7 +146,13 @@ fn gpus(snapshot: &Snapshot) -> Vec<Check> {
         Some(Check::warn("gpu", format!("{} {}: {fault}", gpu.identity.index, gpu.identity.uuid)))
     });
     let count = Check::ok("gpus", format!("{} found", snapshot.gpus.len()));
-    std::iter::once(count).chain(unread).collect()
+    let asleep = snapshot.gpus.iter().filter(|gpu| gpu.identity.persistent == Some(false));
+    let asleep: Vec<String> = asleep.map(|gpu| gpu.identity.index.to_string()).collect();
+    let told =
+        "mode is off: the first program after a pause waits 1 to 3 s for each GPU; run nvidia-persistenced";
+    let advice = (!asleep.is_empty())
+        .then(|| Check::warn("persistence", format!("{told} (GPU {})", asleep.join(", "))));
+    std::iter::once(count).chain(advice).chain(unread).collect()
 }
 
 fn pid_namespace(place: &Place) -> Check {
@@ -205,6 +216,7 @@ mod tests {
     use super::super::Verdict;
     use super::*;
     use crate::clock::Now;
+    use crate::gpu::Identity;
     use crate::observer::Observer;
     use crate::probe::Fault;
     use crate::probe::fake::FakeProbe;
@@ -241,14 +253,18 @@ mod tests {
         let version = |text: &str| FakeProbe { version: text.to_owned(), ..sound() };
         let mut lost = FakeProbe::with_gpus(2);
         lost.memory.insert(1, Err(Fault::GpuLost));
+        let mut asleep = sound();
+        asleep.gpus = vec![Ok(Identity { persistent: Some(false), ..FakeProbe::identity(0) })];
         let nested = Place { attribution: Attribution::Namespace, ..place() };
         let table = [
             ("library", Verdict::Fail, sound(), Place { library: None, ..place() }),
             ("driver", Verdict::Fail, FakeProbe { open: Some(Fault::from_code(9)), ..sound() }, place()),
             ("driver version", Verdict::Warn, version("535.86.10"), place()),
             ("driver version", Verdict::Warn, version("550.54.14"), nested.clone()),
+            ("driver version", Verdict::Warn, version("470.256.02"), nested.clone()),
             ("driver version", Verdict::Warn, version(""), place()),
             ("gpu", Verdict::Warn, lost, place()),
+            ("persistence", Verdict::Warn, asleep, place()),
             ("pid namespace", Verdict::Warn, sound(), nested),
             ("hidepid", Verdict::Warn, sound(), Place { sees_others: false, ..place() }),
             ("cgroup", Verdict::Warn, sound(), Place { knows_own_pod: false, ..place() }),

@@ -3,8 +3,10 @@
 use video_upscale::api::report::Kind;
 
 use super::*;
+use crate::gpu::Listed;
 use crate::probe::fake::FakeProbe;
 use crate::procfs::tests::FakeProc;
+use crate::report::{FreeMemory, Head, build};
 
 const GIB: u64 = 1 << 30;
 const POD: &str = "11111111-2222-4333-8444-555555555555";
@@ -197,4 +199,130 @@ fn memory_that_a_dead_process_still_holds_is_no_leak_for_ten_seconds() {
         .collect();
     assert_eq!(unattributed[0], Some(GIB), "right after the end");
     assert_eq!(unattributed.last(), Some(&Some(13 * GIB)), "never given back");
+}
+
+#[test]
+fn memory_that_returns_seconds_after_an_end_is_published_with_its_return() {
+    let proc = FakeProc::new();
+    let mut observer = observer(FakeProbe::with_gpus(1), &proc);
+    proc.pod(7, 100, POD);
+    observer.probe.uses(0, 13 * GIB);
+    observer.probe.listed.insert(0, Ok(vec![on(7, 12 * GIB)]));
+    (0..=200).step_by(2).for_each(|second| drop(observer.round(&[], Now::at(second))));
+    proc.end(7);
+    let head = Head { ns: String::new(), inst: String::new(), hb: 300 };
+    let free: Vec<Option<u64>> = (202..=340)
+        .step_by(2)
+        .map(|second| {
+            if second >= 206 {
+                observer.probe.uses(0, GIB);
+                observer.probe.listed.clear();
+            }
+            let seen = observer.round(&[], Now::at(second));
+            build(&seen, seen.state, &head, FreeMemory::Held).gpus[0].free
+        })
+        .collect();
+    let with = |used: u64| Some((48 << 30) - (600 << 20) - used);
+    assert_eq!(free[..3], [with(13 * GIB), with(13 * GIB), with(GIB)], "at the end, 2 and 4 s later");
+    assert!(free[3..].iter().all(|free| *free == with(GIB)), "{free:?}");
+}
+
+#[test]
+fn a_card_that_was_bad_is_looked_at_anew_in_the_drivers_next_life() {
+    let proc = FakeProc::new();
+    proc.boot("a");
+    for (module, health) in [(5_000, Health::Bad), (9_000, Health::Ok)] {
+        proc.module_thread(900, 2, 5_000);
+        let mut observer = observer(FakeProbe::with_gpus(1), &proc);
+        observer.round(&[], Now::at(0));
+        let seen = observer.round(&[XidEvent::Xid { uuid: uuid(0), xid: 79 }], Now::at(2));
+        assert_eq!(seen.gpus[0].health, Health::Bad);
+        observer.probe.all_fail(&Fault::from_code(9));
+        assert_eq!(observer.round(&[], Now::at(4)).state, State::NoDriver);
+        observer.probe.uses(0, GIB);
+        proc.module_thread(900, 2, module);
+        let seen = observer.round(&[], Now::at(6));
+        assert_eq!(
+            (seen.state, seen.gpus[0].health),
+            (State::Ok, health),
+            "same version, loaded at {module}"
+        );
+    }
+}
+
+#[test]
+fn a_module_that_differs_is_told_in_every_round_and_nothing_measured_before() {
+    let proc = FakeProc::new();
+    proc.driver("580.95.05");
+    let mut observer = observer(FakeProbe::with_gpus(1), &proc);
+    observer.round(&[], Now::at(0));
+    proc.driver("590.10.01");
+    for second in [60, 62, 64] {
+        let seen = observer.round(&[], Now::at(second));
+        assert_eq!((seen.state, seen.gpus.len()), (State::DriverMismatch, 1), "{second} s");
+        assert_eq!(seen.gpus[0].memory, Err(Fault::Mismatch), "{second} s");
+    }
+    proc.driver("580.95.05");
+    let seen = observer.round(&[], Now::at(66));
+    assert_eq!((seen.state, seen.gpus[0].memory.is_ok()), (State::Ok, true), "the old driver is back");
+}
+
+#[test]
+fn a_driver_that_denies_everything_counts_as_lost_at_the_third_round_wherever_it_denies() {
+    let proc = FakeProc::new();
+    for fault in [Fault::Unknown, Fault::OperatingSystem] {
+        let states = |fake: FakeProbe| {
+            let mut observer = observer(fake, &proc);
+            [0, 2, 4].map(|second| observer.round(&[], Now::at(second)).state)
+        };
+        let third = [State::NoDriver, State::NoDriver, State::DeviceAccessLost];
+        let open = FakeProbe { open: Some(fault.clone()), ..FakeProbe::with_gpus(2) };
+        assert_eq!(states(open), third, "{fault} at the start");
+        let count = FakeProbe { count: Some(fault.clone()), ..FakeProbe::with_gpus(2) };
+        assert_eq!(states(count), third, "{fault} at the count");
+        let gpus = vec![Err(fault.clone()), Err(fault.clone())];
+        assert_eq!(states(FakeProbe { gpus, ..FakeProbe::with_gpus(2) }), third, "{fault} of every GPU");
+    }
+    let gpus = vec![Err(Fault::Mismatch), Ok(FakeProbe::identity(1))];
+    let mut one = observer(FakeProbe { gpus, ..FakeProbe::with_gpus(2) }, &proc);
+    assert_eq!(one.round(&[], Now::at(0)).state, State::DriverMismatch, "one GPU says it of the driver");
+}
+
+#[test]
+fn what_was_measured_before_is_not_known_in_a_round_that_reaches_no_gpu() {
+    let proc = FakeProc::new();
+    let mut fake = FakeProbe::with_gpus(2);
+    fake.gpus[1] = Err(Fault::GpuLost);
+    let mut observer = observer(fake, &proc);
+    assert!(observer.round(&[], Now::at(0)).gpus[0].memory.is_ok());
+    observer.probe.count = Some(Fault::Unknown);
+    let states = [60, 62, 64].map(|second| {
+        let seen = observer.round(&[], Now::at(second));
+        assert_eq!(seen.gpus[0].memory, Err(Fault::Unknown), "{second} s");
+        seen.state
+    });
+    assert_eq!(states, [State::Ok, State::Ok, State::DeviceAccessLost]);
+}
+
+#[test]
+fn ids_of_another_namespace_name_nobody() {
+    for (version, attribution, kind) in [
+        ("535.104.05", Attribution::None, Kind::Unknown),
+        ("", Attribution::None, Kind::Unknown),
+        ("535.113.01", Attribution::Namespace, Kind::Pod),
+        ("580.95.05", Attribution::Namespace, Kind::Pod),
+    ] {
+        let proc = FakeProc::new();
+        proc.host(1, 1);
+        proc.pod(7, 100, POD);
+        let mut fake = FakeProbe { version: version.to_owned(), ..FakeProbe::with_gpus(1) };
+        fake.listed.insert(0, Ok(vec![on(7, GIB), on(99, 5)]));
+        let mut observer = Observer::new(fake, proc.nested());
+        let seen = (0..=300).step_by(2).map(|second| observer.round(&[], Now::at(second))).last().unwrap();
+        let found = &seen.gpus[0].processes.as_ref().unwrap()[0];
+        assert_eq!((seen.attribution, found.owner.kind), (attribution, kind), "{version:?}");
+        assert_eq!(found.listed.bytes, Some(GIB), "{version:?}: its memory is known all the same");
+        let stranger = seen.gpus[0].processes.as_ref().unwrap()[1].owner.kind;
+        assert_eq!(stranger == Kind::Ghost, kind == Kind::Pod, "{version:?}");
+    }
 }

@@ -12,6 +12,8 @@ use crate::gpu::{Identity, Instance, Listed, Memory, Signs};
 pub struct FakeProbe {
     pub open: Option<Fault>,
     pub version: String,
+    /// Why the GPUs cannot even be counted.
+    pub count: Option<Fault>,
     pub gpus: Vec<Result<Identity, Fault>>,
     pub memory: BTreeMap<u32, Result<Memory, Fault>>,
     pub listed: BTreeMap<u32, Result<Vec<Listed>, Fault>>,
@@ -58,7 +60,7 @@ impl Probe for FakeProbe {
     }
 
     fn gpus(&mut self) -> Result<Vec<Result<Identity, Fault>>, Fault> {
-        Ok(self.gpus.clone())
+        self.count.clone().map_or_else(|| Ok(self.gpus.clone()), Err)
     }
 
     fn memory(&mut self, index: u32) -> Result<Memory, Fault> {

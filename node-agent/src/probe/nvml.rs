@@ -9,8 +9,10 @@ mod lists;
 mod memory_v1;
 mod process_list;
 mod signs;
+mod unsupported;
 mod xid;
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor};
 
 use self::fault::fault;
+use self::unsupported::Unsupported;
 use super::{Driver, DriverVersion, Fault, Probe};
 use crate::gpu::{Identity, Instance, Listed, Memory, Signs};
 use crate::health::XidEvent;
@@ -30,6 +33,7 @@ pub struct NvmlProbe {
     calls: Calls,
     xids: std::sync::mpsc::Sender<XidEvent>,
     open: Option<Open>,
+    unsupported: RefCell<Unsupported>,
 }
 
 struct Open {
@@ -44,15 +48,32 @@ struct Open {
 impl NvmlProbe {
     /// A probe that loads the library at `library`, or the loader's `libnvidia-ml.so.1`, and sends Xids to `xids`.
     pub fn new(library: Option<PathBuf>, calls: Calls, xids: std::sync::mpsc::Sender<XidEvent>) -> Self {
-        Self { library, calls, xids, open: None }
+        Self { library, calls, xids, open: None, unsupported: RefCell::default() }
     }
 
     fn call<T>(&self, name: &'static str, ask: impl FnOnce() -> Result<T, NvmlError>) -> Result<T, Fault> {
         self.calls.timed(name, || ask().map_err(|error| fault(&error)))
     }
 
+    /// The same for what not every GPU has: one that has said so is not asked again.
+    fn call_if_supported<T>(
+        &self,
+        index: u32,
+        name: &'static str,
+        ask: impl FnOnce() -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        if self.unsupported.borrow().has(index, name) {
+            return Err(Fault::NotSupported);
+        }
+        let answer = self.calls.timed(name, ask);
+        if let Err(Fault::NotSupported) = &answer {
+            self.unsupported.borrow_mut().note(index, name);
+        }
+        answer
+    }
+
     fn opened(&self) -> Result<&Open, Fault> {
-        self.open.as_ref().ok_or_else(|| Fault::NoDriver { detail: "not opened".to_owned() })
+        self.open.as_ref().ok_or_else(|| Fault::no_driver(None, "not opened"))
     }
 
     fn device(&self, index: u32) -> Result<&Device<'static>, Fault> {
@@ -65,7 +86,7 @@ impl NvmlProbe {
         let figures = match self.call("memory", || device.memory_info()) {
             Ok(v2) => Memory::new(v2.total, Some(v2.reserved), v2.free, v2.used),
             // Drivers before 510 have the first version only; its `used` holds the reserved part too.
-            Err(Fault::FunctionNotFound) => {
+            Err(Fault::FunctionNotFound(_)) => {
                 let v1 = self
                     .calls
                     .timed("memory_v1", || memory_v1::read(nvml, device).map_err(Fault::from_code))?;
@@ -104,6 +125,7 @@ impl Probe for NvmlProbe {
     }
 
     fn gpus(&mut self) -> Result<Vec<Result<Identity, Fault>>, Fault> {
+        self.unsupported.take();
         let nvml = self.opened()?.nvml;
         let count = self.call("device_count", || nvml.device_count())?;
         let mut devices = Vec::new();
@@ -115,17 +137,19 @@ impl Probe for NvmlProbe {
                     let name: String = self.call("name", || device.name()).unwrap_or_default();
                     let pci =
                         self.call("pci_info", || device.pci_info()).map(|pci| pci.bus_id).unwrap_or_default();
-                    Identity::new(index, uuid, &name, pci).ok_or(Fault::Implausible)
+                    let persistent = self.call("persistence_mode", || device.is_in_persistent_mode()).ok();
+                    let identity = Identity::new(index, uuid, &name, pci).ok_or(Fault::Implausible)?;
+                    Ok(Identity { persistent, ..identity })
                 }),
                 Err(fault) => Err(fault.clone()),
             });
             devices.push(found.ok());
         }
-        let xids = self.xids.clone();
+        let (xids, clock) = (self.xids.clone(), self.calls.clock());
         let Some(open) = &mut self.open else { return Ok(identities) };
         open.devices = devices;
         if open.listening.is_none() && count > 0 {
-            open.listening = xid::listen(nvml, xids).ok();
+            open.listening = xid::listen(nvml, clock, xids).ok();
         }
         Ok(identities)
     }
@@ -139,7 +163,7 @@ impl Probe for NvmlProbe {
     }
 
     fn signs(&mut self, index: u32) -> Signs {
-        self.device(index).map(|device| signs::read(self, device)).unwrap_or_default()
+        self.device(index).map(|device| signs::read(self, index, device)).unwrap_or_default()
     }
 
     fn instances(&mut self, index: u32) -> Result<Vec<Instance>, Fault> {

@@ -26,10 +26,16 @@ impl DriverVersion {
         !(self.major == 535 && self.minor < 104)
     }
 
+    /// Whether process ids are translated to the caller's namespace; drivers before 535.113 list those of the host to
+    /// whoever asks.
+    pub fn translates_ids(self) -> bool {
+        self >= Self { major: 535, minor: 113 }
+    }
+
     /// Whether the driver tells the memory of processes that live in another PID namespace than the initial one
     /// (NVIDIA/open-gpu-kernel-modules#614).
     pub fn translates_memory_queries(self) -> bool {
-        self < Self { major: 535, minor: 113 } || self >= Self { major: 565, minor: 57 }
+        !self.translates_ids() || self >= Self { major: 565, minor: 57 }
     }
 }
 

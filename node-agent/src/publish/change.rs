@@ -70,8 +70,7 @@ fn of_gpu(old: &Gpu, new: &Gpu) -> Change {
     if ended_pods(new).difference(&ended_pods(old)).next().is_some() {
         return Change::Ended;
     }
-    let told = (old.mig, old.cm, old.tot, old.rsv, old.xat, old.procs.is_some(), &old.why);
-    if told != (new.mig, new.cm, new.tot, new.rsv, new.xat, new.procs.is_some(), &new.why) {
+    if of_the_card(old) != of_the_card(new) {
         return Change::Material;
     }
     let memory = match (old.free, new.free) {
@@ -92,10 +91,20 @@ fn of_gpu(old: &Gpu, new: &Gpu) -> Change {
     memory.max(others)
 }
 
-/// The forgetting of an ended process is no change, its end is.
-fn ended_pods(gpu: &Gpu) -> BTreeSet<u32> {
+/// What is told of a GPU beside its use. Of MIG instances only which there are: their use is for people.
+fn of_the_card(gpu: &Gpu) -> impl PartialEq + use<'_> {
+    let instances: Vec<_> = gpu.mis.iter().map(|instance| (&instance.id, instance.tot)).collect();
+    let modes = (gpu.mig, instances, gpu.cm);
+    let figures = (gpu.i, gpu.tot, gpu.rsv, gpu.procs.is_some());
+    (modes, figures, gpu.xat, gpu.leak, &gpu.why)
+}
+
+/// The forgetting of an ended process is no change, its end is. An id that is used again by another pod is another
+/// process.
+fn ended_pods(gpu: &Gpu) -> BTreeSet<(u32, Option<&str>)> {
     let listed = gpu.procs.iter().flat_map(|processes| &processes.top);
-    listed.filter(|process| process.ended() && process.k == Kind::Pod).map(|process| process.p).collect()
+    let ended = listed.filter(|process| process.ended() && process.k == Kind::Pod);
+    ended.map(|process| (process.p, process.u.as_deref())).collect()
 }
 
 fn live(gpu: &Gpu) -> BTreeSet<(u32, Kind, Option<&str>)> {
@@ -115,6 +124,7 @@ fn without_count(report: &Report) -> Report {
 mod tests {
     use super::*;
     use crate::report::tests::{ended, gpu, process, report};
+    use video_upscale::api::report::{Instance, Process};
 
     const CARD: u64 = 48 * GIB;
 
@@ -128,7 +138,7 @@ mod tests {
         };
         let base = with(&|_| {});
         let top = |card: &mut Gpu, list| card.procs.get_or_insert_default().top = list;
-        let table: [(&str, Report, Change); 15] = [
+        let table: [(&str, Report, Change); 18] = [
             ("nothing", base.clone(), Change::None),
             ("a little more used", with(&|card| card.free = Some(20 * GIB - 1)), Change::Slight),
             ("1 GiB more used", with(&|card| card.free = Some(19 * GIB)), Change::Material),
@@ -140,6 +150,9 @@ mod tests {
             ("suspect", with(&|card| card.h = Health::Suspect), Change::Urgent),
             ("lost", with(&|card| card.h = Health::Lost), Change::Voiced),
             ("MIG", with(&|card| card.mig = true), Change::Material),
+            ("another MIG instance", with(&|card| card.mis = vec![instance("MIG-1", 0)]), Change::Material),
+            ("a leak", with(&|card| card.leak = true), Change::Material),
+            ("another place", with(&|card| card.i = 1), Change::Material),
             ("another process", with(&|card| top(card, vec![process(8, Some(GIB))])), Change::Material),
             ("a pod's end", with(&|card| top(card, vec![ended(7)])), Change::Ended),
             ("larger peak", with(&|card| top(card, vec![process(7, Some(2 * GIB))])), Change::Slight),
@@ -152,6 +165,27 @@ mod tests {
         stuck.state = State::NvmlStuck;
         assert_eq!(Change::between(&base, &stuck), Change::Voiced);
         assert_eq!(Change::between(&stuck, &base), Change::Material);
+    }
+
+    fn instance(id: &str, free: u64) -> Instance {
+        Instance { id: id.to_owned(), tot: Some(5 * GIB), free: Some(free) }
+    }
+
+    #[test]
+    fn the_use_of_a_mig_instance_is_no_news() {
+        let with = |free| report(vec![Gpu { mis: vec![instance("MIG-1", free)], ..gpu(0, CARD, GIB) }]);
+        assert_eq!(Change::between(&with(4 * GIB), &with(GIB)), Change::Slight);
+    }
+
+    #[test]
+    fn an_id_that_ends_again_in_another_pod_is_another_end() {
+        let with = |top| {
+            let mut card = gpu(0, CARD, GIB);
+            card.procs.get_or_insert_default().top = top;
+            report(vec![card])
+        };
+        let other = Process { u: Some("99999999-1111-4222-8333-444444444444".to_owned()), ..ended(7) };
+        assert_eq!(Change::between(&with(vec![ended(7)]), &with(vec![ended(7), other])), Change::Ended);
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct Annotations {
     pub report: Option<String>,
     /// The heartbeat's text.
     pub heartbeat: Option<String>,
+    /// Version of the Node in which they stand so.
+    pub version: Option<String>,
 }
 
 /// A call on the Node that did not succeed.
@@ -81,6 +83,12 @@ impl PublishError {
         }
     }
 
+    /// Whether the Node had changed since it was read.
+    pub fn is_conflict(&self) -> bool {
+        let (Self::Read { source, .. } | Self::Write { source, .. }) = self else { return false };
+        matches!(source.as_ref(), kube::Error::Api(status) if status.code == 409)
+    }
+
     /// Word for the metric.
     pub fn result(&self) -> &'static str {
         let (Self::Read { source, .. } | Self::Write { source, .. }) = self else { return "deadline" };
@@ -112,8 +120,9 @@ impl NodeAnnotations {
     }
 
     /// Reads them, from the server's cache: they are our own, and a reader that is late is put right by the next.
-    pub async fn read(&self) -> Result<Annotations, PublishError> {
-        let params = GetParams { resource_version: Some("0".to_owned()) };
+    /// `fresh` asks past the cache, after a write that the server refused since the Node had changed.
+    pub async fn read(&self, fresh: bool) -> Result<Annotations, PublishError> {
+        let params = GetParams { resource_version: (!fresh).then(|| "0".to_owned()) };
         let request = requests().get_metadata(&self.node, &params);
         let read = async {
             let body = self.ask(request.map_err(kube::Error::BuildRequest)?).await?;
@@ -124,16 +133,27 @@ impl NodeAnnotations {
             .await?
             .map_err(|source| PublishError::Read { node: self.node.clone(), source: Box::new(source) })?;
         let of = |key: &str| meta.annotations().get(key).cloned();
-        Ok(Annotations { report: of(keys::REPORT), heartbeat: of(keys::HEARTBEAT) })
+        let (report, heartbeat) = (of(keys::REPORT), of(keys::HEARTBEAT));
+        Ok(Annotations { report, heartbeat, version: meta.resource_version() })
     }
 
-    /// Writes the heartbeat, and the report if one is given, in one patch that names no other key.
-    pub async fn write(&self, report: Option<&str>, heartbeat: &str) -> Result<(), PublishError> {
+    /// Writes the heartbeat, and the report if one is given, in one patch that names no other key. The server refuses
+    /// it if the Node is no longer of the version `unless_changed`, where that is given.
+    pub async fn write(
+        &self,
+        report: Option<&str>,
+        heartbeat: &str,
+        unless_changed: Option<&str>,
+    ) -> Result<(), PublishError> {
         let mut annotations = json!({ keys::HEARTBEAT: heartbeat });
         if let (Some(report), Some(annotations)) = (report, annotations.as_object_mut()) {
             annotations.insert(keys::REPORT.to_owned(), report.into());
         }
-        let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
+        let mut metadata = json!({ "annotations": annotations });
+        if let (Some(version), Some(metadata)) = (unless_changed, metadata.as_object_mut()) {
+            metadata.insert("resourceVersion".to_owned(), version.into());
+        }
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
         let params = PatchParams::apply(keys::FIELD_MANAGER_AGENT);
         let request = requests().patch_metadata(&self.node, &params, &patch);
         let written = async { self.ask(request.map_err(kube::Error::BuildRequest)?).await.map(drop) };

@@ -21,6 +21,8 @@ const GAP_VOICED: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause after failed writes.
 const LAST_PAUSE: Duration = Duration::from_secs(60);
+/// Longest pause that a server's `Retry-After` makes: a wrong one must not silence the agent for good.
+const LONGEST_OBEYED: Duration = Duration::from_secs(600);
 /// Pause after an answer that only a person can change.
 const HOPELESS_PAUSE: Duration = Duration::from_secs(300);
 
@@ -171,7 +173,9 @@ impl Policy {
             Some(cause) => Decision::Write { cause, with_report: change != Some(Change::None) },
             None => {
                 let hold = hold.or((change == Some(Change::Slight)).then_some(Hold::Band));
-                Decision::Wait { until: due.min(self.heartbeat_at).max(self.paused_until), hold }
+                // A heartbeat that is overdue rides with the change that settles.
+                let heartbeat = if self.heartbeat_at > now { self.heartbeat_at } else { Duration::MAX };
+                Decision::Wait { until: due.min(heartbeat).max(self.paused_until), hold }
             }
         }
     }
@@ -250,7 +254,8 @@ impl Policy {
     pub fn failed(&mut self, retry_after: Option<Duration>, now: Duration, chance: f64) {
         let ceiling = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(self.failures.min(6))).min(LAST_PAUSE);
         self.failures = self.failures.saturating_add(1);
-        let pause = part(ceiling, chance).max(retry_after.unwrap_or(Duration::ZERO));
+        let asked = retry_after.unwrap_or(Duration::ZERO).min(LONGEST_OBEYED);
+        let pause = part(ceiling, chance).max(asked);
         self.paused_until = now.saturating_add(pause);
     }
 

@@ -8,14 +8,15 @@ use tracing::{debug, info, warn};
 use video_upscale::api::report::{Heartbeat, Report, State, digest, read};
 
 use super::node::{Annotations, NodeAnnotations, PublishError, Refusal};
+use super::occupant::occupant;
 use super::policy::{Cause, Decision, Policy, Timing};
 use super::verdicts::Verdicts;
 use crate::clock::{Clock, Now};
 use crate::metrics::Published;
 use crate::report::fit;
 
-/// A heartbeat this many periods old is dead: the limit from which readers do not count the GPUs either.
-const DEAD_AFTER_PERIODS: i64 = 4;
+/// Pause between two tries of the last words.
+const FAREWELL_PAUSE: Duration = Duration::from_millis(250);
 /// How long the smallest report is written after the server refused a larger one: a policy may be mended, and lists of
 /// processes are what verdicts are made of.
 const SMALLEST_FOR: Duration = Duration::from_secs(3600);
@@ -56,6 +57,8 @@ pub struct Publisher {
     /// What is remembered of bad cards; `recalled` once the Node was read for it.
     verdicts: Verdicts,
     recalled: bool,
+    /// The server's cache was behind at the last write.
+    cache_is_behind: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -87,6 +90,7 @@ impl Publisher {
             smallest_until: Duration::ZERO,
             verdicts: Verdicts::default(),
             recalled: false,
+            cache_is_behind: false,
         }
     }
 
@@ -124,19 +128,39 @@ impl Publisher {
         }
     }
 
-    /// The last words before the end: the report if the state is news, and in any case a heartbeat that says it.
+    /// The last words before the end: the report if the state is news, and in any case a heartbeat that says it. Tried
+    /// again until `limit`, unless only a person can help.
     pub async fn farewell(&mut self, current: &Report, limit: Duration) {
         if matches!(self.standing, Standing::Occupied { .. }) {
             return;
         }
         // A stopped agent's last report stays as it was: a rolling update must move nothing.
         let with_report = current.state != State::Stopped || self.written.is_none();
-        if tokio::time::timeout(limit, self.write(current, Cause::Final, with_report)).await.is_err() {
+        // A server that does not answer the first time leaves time for a second.
+        let one_try = limit.mul_f64(0.5);
+        let tries = async {
+            loop {
+                let tried =
+                    tokio::time::timeout(one_try, self.write(current, Cause::Final, with_report)).await;
+                let pause = match tried {
+                    Ok(None) => return true,
+                    Ok(Some(Refusal::Hopeless)) => return false,
+                    Ok(Some(Refusal::Again(asked))) => {
+                        asked.map_or(FAREWELL_PAUSE, |after| after.max(FAREWELL_PAUSE))
+                    }
+                    Ok(Some(Refusal::TooLarge)) | Err(_) => FAREWELL_PAUSE,
+                };
+                #[expect(clippy::disallowed_methods, reason = "the server is left alone for a moment")]
+                tokio::time::sleep(pause).await;
+            }
+        };
+        if tokio::time::timeout(limit, tries).await != Ok(true) {
             warn!("the last report could not be written in time");
         }
     }
 
-    async fn write(&mut self, current: &Report, cause: Cause, with_report: bool) {
+    /// One try. Why it came to nothing, if it did.
+    async fn write(&mut self, current: &Report, cause: Cause, with_report: bool) -> Option<Refusal> {
         let outcome = self.try_write(current, cause, with_report).await;
         let now = self.clock.now();
         match outcome {
@@ -145,8 +169,10 @@ impl Publisher {
                     info!("the node's report is published");
                 }
                 self.standing = Standing::Published;
+                self.cache_is_behind = false;
                 self.metrics.succeeded(cause, now);
                 self.policy.confirmed(report, now.up, self.chance.random());
+                None
             }
             Ok(Outcome::Occupied(by)) => {
                 let occupied = Standing::Occupied { by };
@@ -155,20 +181,24 @@ impl Publisher {
                 }
                 self.standing = occupied;
                 self.policy.hopeless(now.up);
+                Some(Refusal::Hopeless)
             }
             Err(Failure::Print(error)) => {
                 self.standing = Standing::Failing { message: format!("print the report: {error}") };
                 self.policy.hopeless(now.up);
+                Some(Refusal::Hopeless)
             }
-            Err(Failure::Call(error)) => self.refused(&error, cause, now),
+            Err(Failure::Call(error)) => Some(self.refused(&error, cause, now)),
         }
     }
 
-    fn refused(&mut self, error: &PublishError, cause: Cause, now: Now) {
+    fn refused(&mut self, error: &PublishError, cause: Cause, now: Now) -> Refusal {
         warn!(%error, "the report could not be written");
         self.metrics.failed(cause, error.result());
         self.standing = Standing::Failing { message: error.to_string() };
-        match error.refusal() {
+        self.cache_is_behind = error.is_conflict();
+        let refusal = error.refusal();
+        match refusal {
             Refusal::Hopeless => self.policy.hopeless(now.up),
             Refusal::TooLarge if now.up < self.smallest_until => self.policy.hopeless(now.up),
             Refusal::TooLarge => {
@@ -177,6 +207,7 @@ impl Publisher {
             }
             Refusal::Again(after) => self.policy.failed(after, now.up, self.chance.random()),
         }
+        refusal
     }
 
     async fn try_write(
@@ -185,7 +216,7 @@ impl Publisher {
         cause: Cause,
         with_report: bool,
     ) -> Result<Outcome, Failure> {
-        let standing = self.node.read().await.map_err(Failure::Call)?;
+        let standing = self.node.read(self.cache_is_behind).await.map_err(Failure::Call)?;
         if let Some(by) = occupant(&standing, current, self.clock.now()) {
             return Ok(Outcome::Occupied(by));
         }
@@ -198,31 +229,37 @@ impl Publisher {
         let current = &self.verdicts.applied(current.clone());
         let now = self.clock.now().up;
         let smallest = now < self.smallest_until;
-        let intact = self.written.as_ref().is_some_and(|written| {
+        let own = self.written.clone().filter(|written| {
             standing.heartbeat.as_deref() == Some(&written.heartbeat)
                 && standing.report.as_deref().map(digest).as_ref() == Some(&written.sha)
-                && written.smallest == smallest
         });
+        // Where somebody else may be about to write, the one who comes second must look again.
+        let unless_changed = standing.version.as_deref().filter(|_| own.is_none());
         self.policy.attempt(current, cause, now);
-        match self.written.clone().filter(|_| intact && !with_report) {
+        match own.filter(|written| written.smallest == smallest && !with_report) {
             Some(written) => {
                 let heartbeat = heartbeat(current, written.seq, written.sha.clone()).to_string();
-                self.node.write(None, &heartbeat).await.map_err(Failure::Call)?;
+                self.node.write(None, &heartbeat, None).await.map_err(Failure::Call)?;
                 self.written = Some(Written { heartbeat, ..written });
                 Ok(Outcome::Written(None))
             }
-            None => self.write_report(current, smallest).await,
+            None => self.write_report(current, smallest, unless_changed).await,
         }
     }
 
-    async fn write_report(&mut self, current: &Report, smallest: bool) -> Result<Outcome, Failure> {
+    async fn write_report(
+        &mut self,
+        current: &Report,
+        smallest: bool,
+        unless_changed: Option<&str>,
+    ) -> Result<Outcome, Failure> {
         self.seq = self.seq.saturating_add(1);
         let numbered = Report { seq: self.seq, ..current.clone() };
         let (_, text) = fit(&numbered, smallest).map_err(Failure::Print)?;
         let sha = digest(&text);
         let heartbeat = heartbeat(current, self.seq, sha.clone()).to_string();
         debug!(bytes = text.len(), seq = self.seq, "writing the report");
-        self.node.write(Some(&text), &heartbeat).await.map_err(Failure::Call)?;
+        self.node.write(Some(&text), &heartbeat, unless_changed).await.map_err(Failure::Call)?;
         self.metrics.size(text.len());
         self.written = Some(Written { seq: self.seq, smallest, sha, heartbeat });
         Ok(Outcome::Written(Some(current.clone())))
@@ -250,16 +287,6 @@ impl Annotations {
     fn sound_report(&self) -> Option<Report> {
         Some(read(self.report.as_deref()?, self.heartbeat.as_deref()?).ok()?.0)
     }
-}
-
-/// Namespace of another release whose agent lives on this node. Unreadable annotations have no owner.
-pub fn occupant(standing: &Annotations, own: &Report, now: Now) -> Option<String> {
-    let report = Report::parse(standing.report.as_deref()?).ok()?;
-    let heartbeat: Heartbeat = standing.heartbeat.as_deref()?.parse().ok()?;
-    let dead_after = i64::from(report.hb).saturating_mul(DEAD_AFTER_PERIODS);
-    let age = now.wall.as_second().saturating_sub(heartbeat.at.as_second());
-    let alive = heartbeat.state != State::Stopped && age.saturating_abs() < dead_after;
-    (alive && report.ns != own.ns).then_some(report.ns)
 }
 
 #[cfg(test)]

@@ -38,7 +38,8 @@ static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
         return built;
     }
     let status = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
-        .args(["build", "--quiet", "-p", "gpusim", "--bin", "gpusim", "-p", "gpusim-nvml", "--lib"])
+        .args(["build", "--quiet", "-p", "gpusim", "--bin", "gpusim", "--bin", "gpu-hog"])
+        .args(["-p", "gpusim-nvml", "--lib"])
         .args(built.ends_with("release").then_some("--release"))
         .arg("--target-dir")
         .arg(built.parent().unwrap())
@@ -149,6 +150,27 @@ impl Bed {
         driver
     }
 
+    /// Another process takes memory of a GPU and keeps it until it is killed.
+    pub fn hog(&self, gpu: usize, mib: u64) -> Running {
+        let mut hog = Command::new(BUILT.join("gpu-hog"));
+        hog.args(["--gpu", &gpu.to_string(), "--mib", &mib.to_string()]);
+        hog.env("GPUSIM_DIR", &self.folder).env("NVIDIA_VISIBLE_DEVICES", "all");
+        let hog = Running(hog.stdin(Stdio::null()).spawn().unwrap());
+        let holds = |pid: u32| {
+            let gpus = Control::dial(&self.path("control")).unwrap().list().unwrap();
+            gpus[gpu].holders.iter().any(|holder| holder.pid == pid)
+        };
+        eventually("the hog holds its memory", || holds(hog.0.id()));
+        hog
+    }
+
+    /// A process that the kernel knows by the name of an MPS server, which it cuts to 15 characters.
+    pub fn mps_server(&self) -> Running {
+        let program = self.path("nvidia-cuda-mps-server");
+        fs::copy("/bin/sleep", &program).unwrap();
+        Running(Command::new(program).arg("600").stdin(Stdio::null()).spawn().unwrap())
+    }
+
     pub fn agent(&self, arguments: &[&str]) -> Command {
         self.agent_over(&self.library(), arguments)
     }
@@ -172,7 +194,12 @@ impl Bed {
 
     /// One sample over another library.
     pub fn once_over(&self, library: &Path) -> (Report, i32) {
-        let output: Output = self.agent_over(library, &["--once", "-o", "json"]).output().unwrap();
+        Self::told_by(self.agent_over(library, &["--once", "-o", "json"]))
+    }
+
+    /// What a program that prints one sample says.
+    pub fn told_by(mut program: Command) -> (Report, i32) {
+        let output: Output = program.output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(!told.contains("panicked"), "{told}");
         let text = String::from_utf8(output.stdout).unwrap();
@@ -239,12 +266,12 @@ impl Server {
 }
 
 /// Waits until something is so, at most half a minute; how long it took.
-pub fn eventually(what: &str, so: impl Fn() -> bool) -> Duration {
+pub fn eventually(what: &str, so: impl FnMut() -> bool) -> Duration {
     within(Duration::from_secs(30), what, so)
 }
 
 /// Waits until something is so, at most as long as said; how long it took.
-pub fn within(limit: Duration, what: &str, so: impl Fn() -> bool) -> Duration {
+pub fn within(limit: Duration, what: &str, mut so: impl FnMut() -> bool) -> Duration {
     let began = Instant::now();
     while !so() {
         assert!(began.elapsed() < limit, "not within {limit:?}: {what}");

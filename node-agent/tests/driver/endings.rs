@@ -1,11 +1,12 @@
 //! Drivers that hang or go: the program tells first, and ends only if that can help.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use gpusim::script::{Act, Rule, Script};
+use gpusim::script::{Act, END, Rule, Script};
 use video_upscale::api::report::State;
 
-use crate::bed::{Bed, Server, ask, eventually, free_port, publishing, within};
+use crate::bed::{Bed, Running, Server, ask, eventually, free_port, publishing, within};
 
 const MEMORY: &str = "nvmlDeviceGetMemoryInfo_v2";
 
@@ -53,4 +54,28 @@ fn a_call_that_hangs_for_forty_seconds_is_told_and_forgotten() {
     assert!(ask(port, "/readyz").contains("the driver has not come back from memory for "));
     assert!(ask(port, "/metrics").contains("upscale_agent_state{state=\"nvml-stuck\"} 1.0"));
     within(Duration::from_secs(60), "it is well again", || state() == Some(State::Ok));
+}
+
+#[test]
+fn a_library_whose_destructor_hangs_keeps_no_program_from_ending() {
+    let bed = Bed::start();
+    plays(&bed, Rule { act: Act::Hang(600_000), ..Rule::code(END, 0) });
+    let mut once = Running(bed.agent(&["--once"]).stdout(Stdio::null()).spawn().unwrap());
+    eventually("it has ended", || once.0.try_wait().unwrap().is_some());
+    assert_eq!(once.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_program_that_is_told_to_end_says_so_and_leaves_its_report() {
+    let bed = Bed::start();
+    let kubeconfig = bed.path("kubeconfig");
+    let server = Server::start(&kubeconfig);
+    let told = || server.read().map(|(report, heartbeat)| (report.state, heartbeat.state));
+    let mut agent = publishing(&bed, &kubeconfig, free_port());
+    eventually("the first report stands", || told() == Some((State::Ok, State::Ok)));
+    let sent = Command::new("kill").args(["-TERM", &agent.0.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    eventually("it has ended", || agent.0.try_wait().unwrap().is_some());
+    assert_eq!(agent.0.wait().unwrap().code(), Some(0));
+    assert_eq!(told(), Some((State::Ok, State::Stopped)));
 }

@@ -1,6 +1,6 @@
 //! Process lists: long, growing, wrong, and full of processes that are no longer or not quite there.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use gpusim::script::{Entry, Growth, Rule, Script, Twist};
 use video_upscale::api::report::{Attribution, Kind, MAX_BYTES, Process, Report};
@@ -118,10 +118,7 @@ fn clients_of_an_mps_server_are_asked_for_where_one_is_seen() {
     bed.twists(0, mps(5_000_001));
     let asked = |bed: &Bed| bed.calls().iter().filter(|call| call.contains("MPS")).count();
     assert_eq!((bed.once().0.gpus[0].procs.as_ref().unwrap().n, asked(&bed)), (1, 0));
-    // The kernel cuts a program's name to 15 characters, and so does every reader.
-    let program = bed.path("nvidia-cuda-mps-server");
-    std::fs::copy("/bin/sleep", &program).unwrap();
-    let server = Running(Command::new(program).arg("600").stdin(Stdio::null()).spawn().unwrap());
+    let server = bed.mps_server();
     bed.twists(0, mps(server.0.id()));
     let (report, code) = bed.once();
     let told: Vec<_> =

@@ -13,9 +13,12 @@
 mod bed;
 mod endings;
 mod lists;
+mod matrix;
+mod program;
 mod rounds;
 mod strange;
 mod versions;
+mod watch;
 
 use std::time::Duration;
 

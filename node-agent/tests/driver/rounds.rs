@@ -1,79 +1,20 @@
 //! Stories of a driver over time: the agent's observer over the real library, in a process of its own, on a virtual
 //! clock.
 
-use std::path::Path;
-use std::sync::mpsc::{Receiver, channel};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gpusim::card::Gpu;
 use gpusim::control::{Command as Act, DriverAction};
 use gpusim::driver::Memory;
 use gpusim::script::{Entry, Instance, Rule, Script, Twist};
-use prometheus_client::registry::Registry;
-use upscale_agent::{Calls, Clock, FreeMemory, Head, Now, NvmlProbe, Observer, Proc, XidEvent, build};
 use video_upscale::api::report::{Health, Kind, Report, State};
 
-use crate::bed::{Bed, CARDS, alone, eventually};
+use crate::bed::{CARDS, alone};
+use crate::watch::{FREE, Watch, rules, wait_until_events_are_heard};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-const FREE: [u64; 2] = [(16_376 - 300) * MIB, 5_192 * MIB];
-
-/// The sampler's work, with the time in the test's hand.
-struct Watch {
-    observer: Observer<NvmlProbe>,
-    xids: Receiver<XidEvent>,
-}
-
-impl Watch {
-    fn over(library: &Path) -> Self {
-        let (heard, xids) = channel();
-        let calls = Calls::register(&mut Registry::default(), Clock::start());
-        let probe = NvmlProbe::new(Some(library.to_owned()), calls, heard);
-        Self { observer: Observer::new(probe, Proc::open("/proc", None)), xids }
-    }
-
-    /// A round at that second; whatever the driver says, no value is made up.
-    fn round(&mut self, second: u64) -> Report {
-        let heard: Vec<XidEvent> = self.xids.try_iter().collect();
-        self.told(&heard, second)
-    }
-
-    /// A round after the next event.
-    fn round_after_event(&mut self, second: u64) -> Report {
-        let event = self.xids.recv_timeout(Duration::from_secs(20)).unwrap();
-        self.told(&[event], second)
-    }
-
-    fn told(&mut self, heard: &[XidEvent], second: u64) -> Report {
-        let up = Duration::from_secs(second);
-        let start: jiff::Timestamp = "2026-11-23T07:50:11Z".parse().unwrap();
-        let snapshot = self.observer.round(heard, Now { up, wall: start.saturating_add(up).unwrap() });
-        let head = Head { ns: "ops".to_owned(), inst: "0123abcd".to_owned(), hb: 300 };
-        let report = build(&snapshot, snapshot.state, &head, FreeMemory::Measured);
-        for gpu in &report.gpus {
-            assert!(gpu.free.is_none_or(|free| FREE.contains(&free)), "free of {gpu:?}");
-            assert!(gpu.una.is_none_or(|bytes| bytes <= 16 * GIB), "unattributed of {gpu:?}");
-            assert!(gpu.free.is_some() || gpu.why.is_some(), "unknown without a reason: {gpu:?}");
-        }
-        report
-    }
-
-    /// Rounds from `second` on until the view is no longer well; what it is then, and how many rounds it took.
-    fn until_unwell(&mut self, second: u64) -> (Report, usize) {
-        let mut rounds = (second..second + 2_000).step_by(2).map(|second| self.round(second)).enumerate();
-        let (before, report) = rounds.find(|(_, report)| report.state != State::Ok).unwrap();
-        (report, before)
-    }
-}
-
-fn rules(bed: &Bed, rules: Vec<Rule>) {
-    bed.plays(&Script { rules, log: true, ..Script::default() });
-}
-
-fn wait_until_events_are_heard(bed: &Bed) {
-    eventually("events are waited for", || bed.calls().iter().any(|call| call == "nvmlEventSetWait_v2"));
-}
 
 #[test]
 fn a_driver_that_comes_late_is_found_after_three_tries() {
@@ -239,57 +180,71 @@ fn an_id_without_a_process_is_a_ghost_at_the_third_sweep() {
     });
 }
 
-/// The calls that the observer makes.
-fn asked(bed: &Bed) -> Vec<String> {
-    bed.plays(&Script { log: true, ..Script::default() });
-    let mut watch = Watch::over(&bed.library());
-    watch.round(0);
-    wait_until_events_are_heard(bed);
-    let mut calls = bed.calls();
-    calls.sort();
-    calls.dedup();
-    assert!(calls.len() > 15, "{calls:?}");
-    calls
+#[test]
+fn a_killed_process_is_listed_with_its_peak_for_two_minutes() {
+    alone("rounds::a_killed_process_is_listed_with_its_peak_for_two_minutes", CARDS, |bed| {
+        let mut watch = Watch::over(&bed.library());
+        watch.free_may_be(FREE[0] - 3_000 * MIB);
+        watch.round(0);
+        let hog = bed.hog(0, 3_000);
+        let pid = hog.0.id();
+        let listed = |report: Report| {
+            // As it stands on the Node, for whoever reads it there.
+            let read = Report::parse(&report.print().unwrap()).unwrap();
+            let top = read.gpus[0].procs.as_ref().unwrap().top.clone();
+            top.into_iter().find(|process| process.p == pid)
+        };
+        let lives = listed(watch.round(4)).unwrap();
+        assert_eq!((lives.b, lives.pk, lives.ended()), (Some(3_000 * MIB), Some(3_000 * MIB), false));
+        drop(hog);
+        for second in (6..=124).step_by(2) {
+            let dead = listed(watch.round(second)).unwrap();
+            assert_eq!((dead.b, dead.pk, dead.t.as_str()), (Some(0), Some(3_000 * MIB), "CE"), "{second} s");
+            assert_eq!((dead.k, &dead.u), (lives.k, &lives.u), "{second} s: its owner is still told");
+        }
+        assert_eq!(listed(watch.round(126)), None);
+    });
 }
 
 #[test]
-fn whatever_code_any_call_answers_nothing_is_made_up() {
-    alone("rounds::whatever_code_any_call_answers_nothing_is_made_up", CARDS, |bed| {
-        let codes = [
-            1, 2, 3, 4, 6, 7, 9, 10, 12, 13, 15, 16, 17, 18, 19, 20, 22, 23, 25, 26, 27, 28, 29, 30, 999, -1,
-        ];
-        for call in asked(bed) {
-            // At once, or to an agent that has known better.
-            for (code, after) in codes.iter().flat_map(|code| [(*code, 0), (*code, 2)]) {
-                let rule = Rule { after, ..Rule::code(&call, code) };
-                // A thread that listens to events would stay for seconds; events have tests of their own.
-                let deaf = Rule::code("nvmlEventSetCreate", 3);
-                let deaf = (!call.contains("Event")).then_some(deaf);
-                bed.plays(&Script { rules: deaf.into_iter().chain([rule]).collect(), ..Script::default() });
-                let mut watch = Watch::over(&bed.library());
-                (0..=120).step_by(20).for_each(|second| drop(watch.round(second)));
-            }
+fn a_gpu_whose_events_cannot_be_heard_is_suspect_and_a_library_without_events_makes_none_so() {
+    let name =
+        "rounds::a_gpu_whose_events_cannot_be_heard_is_suspect_and_a_library_without_events_makes_none_so";
+    alone(name, CARDS, |bed| {
+        let refused = Rule { gpu: Some(1), ..Rule::code("nvmlDeviceRegisterEvents", 999) };
+        rules(bed, vec![refused]);
+        let mut watch = Watch::over(&bed.library());
+        watch.round(0);
+        let report = watch.round_after_event(2);
+        assert_eq!((report.gpus[0].h, report.gpus[1].h), (Health::Ok, Health::Suspect));
+        // A set that is refused is freed, which the bindings take for granted to be possible.
+        rules(bed, vec![Rule::code("nvmlDeviceRegisterEvents", 999)]);
+        for lacks in ["nvmlEventSetWait_v2", "nvmlEventSetFree"] {
+            let mut watch = Watch::over(&bed.library_without(&[lacks]));
+            watch.round(0);
+            let heard = watch.next_event(Duration::from_millis(300));
+            assert!(heard.is_none(), "without {lacks}: {heard:?}");
         }
     });
 }
 
 #[test]
-fn whatever_call_a_library_lacks_nothing_is_made_up() {
-    alone("rounds::whatever_call_a_library_lacks_nothing_is_made_up", CARDS, |bed| {
-        // Without these two the bindings themselves panic; every driver that has the rest has them.
-        let needed = ["nvmlShutdown", "nvmlEventSetFree"];
-        for call in asked(bed).iter().filter(|call| !needed.contains(&call.as_str())) {
-            let mut watch = Watch::over(&bed.library_without(&[call.as_str()]));
-            let report = (0..=120).step_by(20).map(|second| watch.round(second)).last().unwrap();
-            let known = report.gpus.iter().filter(|gpu| gpu.free.is_some()).count();
-            let vital = [
-                "nvmlInit_v2",
-                "nvmlDeviceGetCount_v2",
-                "nvmlDeviceGetHandleByIndex_v2",
-                "nvmlDeviceGetUUID",
-            ];
-            let expected = if vital.contains(&call.as_str()) { 0 } else { 2 };
-            assert_eq!(known, expected, "without {call}: {report:?}");
-        }
+fn what_a_gpu_does_not_support_is_not_asked_again_until_its_mig_mode_changes() {
+    let name = "rounds::what_a_gpu_does_not_support_is_not_asked_again_until_its_mig_mode_changes";
+    alone(name, CARDS, |bed| {
+        let graphics = "nvmlDeviceGetGraphicsRunningProcesses_v3";
+        let plays = |mig| {
+            let gpus = [(0, Twist { mig, ..Twist::default() })].into();
+            let rules = vec![Rule::code(graphics, 3)];
+            bed.plays(&Script { rules, gpus, log: true, ..Script::default() });
+        };
+        let asked = || bed.calls().iter().filter(|call| *call == graphics).count();
+        plays(None);
+        let mut watch = Watch::over(&bed.library());
+        (0..=240).step_by(20).for_each(|second| drop(watch.round(second)));
+        assert_eq!(asked(), 2, "once for each GPU");
+        plays(Some(BTreeMap::new()));
+        (260..=440).step_by(20).for_each(|second| drop(watch.round(second)));
+        assert_eq!(asked(), 3, "once more for the one whose mode changed");
     });
 }

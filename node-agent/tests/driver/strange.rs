@@ -134,7 +134,8 @@ fn a_library_that_is_not_there_or_will_not_start_is_no_driver() {
         (4, State::NoDriver, 3),
         (18, State::DriverMismatch, 3),
         (28, State::NoGpu, 4),
-        (999, State::DeviceAccessLost, 3),
+        // Devices that were taken away count at the third round; one sample has one.
+        (999, State::NoDriver, 3),
     ] {
         bed.plays(&Script { rules: vec![Rule::code("nvmlInit_v2", number)], ..Script::default() });
         let (report, code) = bed.once();

@@ -51,6 +51,23 @@ fn drivers_with_wide_entries_are_never_asked_by_v3() {
 }
 
 #[test]
+fn drivers_with_wide_entries_are_not_asked_by_v3_for_clients_of_an_mps_server_either() {
+    let bed = of_version("535.86.10");
+    let server = bed.mps_server();
+    let own = Entry { pid: std::process::id(), bytes: Some(900 * MIB) };
+    let compute = vec![Entry { pid: server.0.id(), bytes: Some(30 * MIB) }];
+    let gpus = [(0, Twist { compute, mps: vec![own], ..Twist::default() })].into();
+    bed.plays(&Script { wide_entries: true, gpus, log: true, ..Script::default() });
+    let (report, code) = bed.once();
+    let processes = report.gpus[0].procs.as_ref().unwrap();
+    let told: Vec<_> = processes.top.iter().map(|process| (process.p, process.t.as_str())).collect();
+    assert_eq!((told, code), (vec![(own.pid, "M"), (server.0.id(), "C")], 0));
+    let calls = bed.calls();
+    assert!(calls.iter().all(|call| !V3.contains(&call.as_str())), "{calls:?}");
+    assert_eq!(calls.iter().filter(|call| *call == V2[2]).count(), 1, "the clients are asked for by _v2");
+}
+
+#[test]
 fn without_v3_lists_are_read_by_v2_and_without_both_they_are_unknown() {
     let bed = Bed::start();
     bed.twists(0, crowd(3));
@@ -70,7 +87,7 @@ fn without_the_second_memory_call_the_first_is_asked() {
     let (report, code) = bed.once_over(&bed.library_without(&["nvmlDeviceGetMemoryInfo_v2"]));
     let gpu = &report.gpus[0];
     assert_eq!((gpu.tot, gpu.free), (Some(16_376 * MIB), Some((16_376 - 300 - 1_000) * MIB)));
-    assert_eq!((gpu.rsv, code), (None, 0), "what the driver keeps is not told by so old a driver");
+    assert_eq!((gpu.rsv, code), (None, 5), "what the driver keeps is not told by so old a driver");
     let neither = ["nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetMemoryInfo"];
     let (report, code) = bed.once_over(&bed.library_without(&neither));
     let gpu = &report.gpus[0];

@@ -136,6 +136,19 @@ fn no_content_panics_and_no_uid_is_made_up() {
 }
 
 #[test]
+fn bytes_that_are_no_text_do_not_panic_and_make_up_no_uid() {
+    let mut random = SmallRng::seed_from_u64(4);
+    let readers = OWN.map(reader);
+    for case in 0..cases() / 2 {
+        let bytes: Vec<u8> = (0..random.random_range(0..200)).map(|_| random.random()).collect();
+        let text = String::from_utf8_lossy(&bytes);
+        let found = owner(&text, &readers[random.random_range(0..readers.len())]);
+        let uid = found.uid.filter(|uid| uid != OWN_UID);
+        assert!(uid.is_none(), "case {case}: {uid:?} in {bytes:?}");
+    }
+}
+
+#[test]
 fn a_pod_that_is_named_below_another_never_wins() {
     let mut random = SmallRng::seed_from_u64(2);
     let readers = OWN.map(reader);

@@ -8,11 +8,8 @@ use crate::probe::Fault;
 pub fn fault(error: &NvmlError) -> Fault {
     let code = match error {
         NvmlError::LibloadingError(source) => {
-            return Fault::NoDriver {
-                detail: format!(
-                    "{source}; is the NVIDIA container toolkit allowed to inject the driver into this pod?"
-                ),
-            };
+            let hint = "is the NVIDIA container toolkit allowed to inject the driver into this pod?";
+            return Fault::no_driver(None, format!("{source}; {hint}"));
         }
         NvmlError::FailedToLoadSymbol(_) => 13,
         NvmlError::InvalidArg => 2,

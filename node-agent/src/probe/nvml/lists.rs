@@ -20,9 +20,10 @@ const MPS_CLIENTS: List = List { v3: MPS_V3, v2: MPS_V2 };
 /// Reads the lists of one GPU, those of MPS clients only where `mps` says so.
 pub fn read(probe: &NvmlProbe, index: u32, mps: bool) -> Result<Vec<Listed>, Fault> {
     let device = probe.device(index)?;
-    let compute = newest(probe, device, &COMPUTE)?;
-    let graphics = or_empty(newest(probe, device, &GRAPHICS))?;
-    let clients = if mps { or_empty(newest(probe, device, &MPS_CLIENTS))? } else { Vec::new() };
+    let newest = |list: &List| newest(probe, index, device, list);
+    let compute = newest(&COMPUTE)?;
+    let graphics = or_empty(newest(&GRAPHICS))?;
+    let clients = if mps { or_empty(newest(&MPS_CLIENTS))? } else { Vec::new() };
     let compute = compute.into_iter().map(|listed| Listed { compute: true, ..listed });
     let graphics = graphics.into_iter().map(|listed| Listed { graphics: true, ..listed });
     let clients = clients.into_iter().map(|listed| Listed { mps: true, ..listed });
@@ -30,19 +31,25 @@ pub fn read(probe: &NvmlProbe, index: u32, mps: bool) -> Result<Vec<Listed>, Fau
 }
 
 /// Asks with `_v3` where its entries are sound, with `_v2` where they are not or the driver is too old.
-fn newest(probe: &NvmlProbe, device: &Device<'static>, list: &List) -> Result<Vec<Listed>, Fault> {
+fn newest(
+    probe: &NvmlProbe,
+    index: u32,
+    device: &Device<'static>,
+    list: &List,
+) -> Result<Vec<Listed>, Fault> {
     let open = probe.opened()?;
     let ask = |call: Call| {
-        probe.calls.timed(call.name, || process_list::read(call, open.nvml, device).map_err(Fault::from_code))
+        let read = || process_list::read(call, open.nvml, device).map_err(Fault::from_code);
+        probe.call_if_supported(index, call.name, read)
     };
     if open.version.is_some_and(DriverVersion::has_sound_v3_lists) {
         match ask(list.v3) {
-            Err(Fault::FunctionNotFound) => {}
+            Err(Fault::FunctionNotFound(_)) => {}
             answer => return answer,
         }
     }
     match ask(list.v2) {
-        Err(Fault::FunctionNotFound) => Err(Fault::UnreadableLists(open.version_text.clone())),
+        Err(Fault::FunctionNotFound(_)) => Err(Fault::UnreadableLists(open.version_text.clone())),
         answer => answer,
     }
 }

@@ -14,25 +14,33 @@ use crate::gpu::Signs;
 use crate::probe::Fault;
 
 /// Asks for all of them; what is not told at the moment is `None`, what the GPU cannot have is not so.
-pub fn read(probe: &NvmlProbe, device: &Device<'static>) -> Signs {
-    let [pending, failure] = remapped_rows(probe, device);
+pub fn read(probe: &NvmlProbe, index: u32, device: &Device<'static>) -> Signs {
+    // First, as with another mode the GPU has other calls.
+    let mig = known(probe.call("mig_mode", || device.mig_mode()).map(|mode| mode.current == 1));
+    if let Some(on) = mig {
+        probe.unsupported.borrow_mut().mig_mode(index, on);
+    }
+    let [pending, failure] = remapped_rows(probe, index, device);
     // Cards before Ampere retire pages instead of remapping rows.
     let reset_pending = match pending {
         Err(Fault::NotSupported) => {
-            known(probe.call("retired_pages_pending", || device.are_pages_pending_retired()))
+            let ask = || device.are_pages_pending_retired().map_err(|error| fault(&error));
+            known(probe.call_if_supported(index, "retired_pages_pending", ask))
         }
         pending => known(pending),
     };
-    let mig = probe.call("mig_mode", || device.mig_mode()).map(|mode| mode.current == 1);
+    let errors = || {
+        let count = device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile);
+        count.map_err(|error| fault(&error))
+    };
+    let mode = || device.compute_mode().map_err(|error| fault(&error));
     Signs {
-        ecc_uncorrected: probe
-            .call("ecc_errors", || device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile))
-            .ok(),
+        ecc_uncorrected: probe.call_if_supported(index, "ecc_errors", errors).ok(),
         reset_pending,
         remap_failed: failure.unwrap_or(false),
-        mig: known(mig),
-        compute_mode: match probe.call("compute_mode", || device.compute_mode()) {
-            Ok(NvmlComputeMode::Default) | Err(Fault::NotSupported | Fault::FunctionNotFound) => None,
+        mig,
+        compute_mode: match probe.call_if_supported(index, "compute_mode", mode) {
+            Ok(NvmlComputeMode::Default) | Err(Fault::NotSupported | Fault::FunctionNotFound(_)) => None,
             Ok(NvmlComputeMode::ExclusiveProcess) => Some(ComputeMode::ExclusiveProcess),
             Ok(NvmlComputeMode::Prohibited) => Some(ComputeMode::Prohibited),
             Ok(NvmlComputeMode::ExclusiveThread) | Err(_) => Some(ComputeMode::Unknown),
@@ -44,21 +52,22 @@ pub fn read(probe: &NvmlProbe, device: &Device<'static>) -> Signs {
 fn known(answer: Result<bool, Fault>) -> Option<bool> {
     match answer {
         Ok(value) => Some(value),
-        Err(Fault::NotSupported | Fault::FunctionNotFound) => Some(false),
+        Err(Fault::NotSupported | Fault::FunctionNotFound(_)) => Some(false),
         Err(_) => None,
     }
 }
 
 /// Whether rows wait for a reset to be remapped, and whether some could not be.
-fn remapped_rows(probe: &NvmlProbe, device: &Device<'static>) -> [Result<bool, Fault>; 2] {
+fn remapped_rows(probe: &NvmlProbe, index: u32, device: &Device<'static>) -> [Result<bool, Fault>; 2] {
     let fields = [FieldId(NVML_FI_DEV_REMAPPED_PENDING), FieldId(NVML_FI_DEV_REMAPPED_FAILURE)];
-    match probe.call("remapped_rows", || device.field_values_for(&fields)) {
+    let ask = || device.field_values_for(&fields).map_err(|error| fault(&error));
+    match probe.call_if_supported(index, "remapped_rows", ask) {
         Ok(samples) => {
             let mut raised = samples.into_iter().map(|sample| is_raised(sample.map_err(|e| fault(&e))?));
             std::array::from_fn(|_| raised.next().unwrap_or(Err(Fault::Implausible)))
         }
         // Drivers before 418 have no field values; no card that remaps rows runs with them.
-        Err(Fault::FunctionNotFound) => [Err(Fault::NotSupported), Err(Fault::NotSupported)],
+        Err(Fault::FunctionNotFound(_)) => [Err(Fault::NotSupported), Err(Fault::NotSupported)],
         Err(other) => [Err(other.clone()), Err(other)],
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
 
 use proptest::prelude::*;
+use video_upscale::api::report::Health;
 
 use super::super::bucket::{REFILL, SIZE};
 use super::*;
@@ -51,7 +52,7 @@ fn each_change_is_written_after_its_own_settling() {
     let mut end = card(20 * GIB);
     end.gpus[0].procs.get_or_insert_default().top = vec![ended(9)];
     let mut lost = card(20 * GIB);
-    lost.gpus[0].h = video_upscale::api::report::Health::Lost;
+    lost.gpus[0].h = Health::Lost;
     let table: [(&str, Report, u64, Cause); 5] = [
         ("2 GiB taken", card(18 * GIB), 6, Cause::Urgent),
         ("1 GiB taken", card(19 * GIB), 10, Cause::Material),
@@ -101,6 +102,8 @@ fn the_pause_doubles_to_a_minute_and_obeys_the_server() {
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
     policy.failed(Some(Duration::from_secs(90)), Duration::ZERO, 0.5);
     assert_eq!(policy.paused_until.as_secs(), 90);
+    policy.failed(Some(Duration::from_secs(86_400)), Duration::ZERO, 0.5);
+    assert_eq!(policy.paused_until.as_secs(), 600, "not for a day");
 }
 
 #[test]
@@ -111,7 +114,54 @@ fn after_hours_of_failure_it_recovers_and_tells_the_newest() {
     assert!(matches!(policy.decide(&card(GIB), now), Decision::Write { with_report: true, .. }));
 }
 
+/// What the policy meets between two of its decisions.
+#[derive(Clone, Copy, Debug)]
+enum Met {
+    Confirmed,
+    Failed(u64),
+    Hopeless,
+}
+
 proptest! {
+    /// Whoever waits until then does not ask again at once.
+    #[test]
+    fn what_is_to_be_waited_for_lies_ahead(
+        story in prop::collection::vec(
+            (
+                1u64..400_000,
+                0u64..40,
+                0u64..4,
+                prop_oneof![
+                    3 => Just(Met::Confirmed),
+                    1 => (0u64..700).prop_map(Met::Failed),
+                    1 => Just(Met::Hopeless),
+                ],
+            ),
+            1..200,
+        ),
+    ) {
+        let (mut policy, mut now) = (Policy::new(TIMING, Duration::ZERO, 0.5), Duration::ZERO);
+        for (millis, free, ends, met) in story {
+            now += Duration::from_millis(millis);
+            let mut current = card(free * GIB);
+            let health = if free == 0 { Health::Lost } else { Health::Ok };
+            current.gpus[0].h = health;
+            let dead = (0..ends).map(|pid| ended(9 + pid as u32));
+            current.gpus[0].procs.get_or_insert_default().top = dead.collect();
+            match policy.decide(&current, now) {
+                Decision::Wait { until, .. } => prop_assert!(until > now, "{until:?} at {now:?}"),
+                Decision::Write { cause, with_report } => {
+                    policy.attempt(&current, cause, now);
+                    match met {
+                        Met::Confirmed => policy.confirmed(with_report.then_some(current), now, 0.5),
+                        Met::Failed(after) => policy.failed(Some(Duration::from_secs(after)), now, 0.5),
+                        Met::Hopeless => policy.hopeless(now),
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn no_load_beats_the_bucket(levels in prop::collection::vec(0u64..40, 900)) {
         let writes = run(1_800, 5, |second| card(levels[second as usize / 2] * GIB));
@@ -139,4 +189,16 @@ fn an_end_is_told_by_a_sample_that_is_surely_later() {
         _ => end.clone(),
     };
     assert_eq!(run(200, 0, truth)[1..], [(108, Cause::Urgent, true)]);
+}
+
+#[test]
+fn a_heartbeat_that_is_overdue_while_a_change_settles_is_waited_for_not_asked_for() {
+    let mut policy = Policy::new(TIMING, Duration::ZERO, 0.0);
+    policy.confirmed(Some(card(20 * GIB)), Duration::ZERO, 0.0);
+    let seconds = Duration::from_secs;
+    let wait = |until| Decision::Wait { until: seconds(until), hold: Some(Hold::Settle) };
+    assert_eq!(policy.decide(&card(19 * GIB), seconds(268)), wait(270), "the heartbeat comes first");
+    assert_eq!(policy.decide(&card(19 * GIB), seconds(272)), wait(278));
+    let write = Decision::Write { cause: Cause::Material, with_report: true };
+    assert_eq!(policy.decide(&card(19 * GIB), seconds(278)), write);
 }

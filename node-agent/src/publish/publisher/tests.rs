@@ -58,6 +58,7 @@ pub struct FakeServer {
     faults: Arc<Mutex<Plague>>,
     pub patches: Arc<Mutex<Vec<(Duration, Value)>>>,
     shut_until: Arc<Mutex<Duration>>,
+    version: Arc<Mutex<u64>>,
 }
 
 impl Default for FakeServer {
@@ -68,6 +69,7 @@ impl Default for FakeServer {
             faults: Arc::new(Mutex::new(Box::new(|_| None))),
             patches: Arc::default(),
             shut_until: Arc::default(),
+            version: Arc::default(),
         }
     }
 }
@@ -102,9 +104,13 @@ impl FakeServer {
         );
         let writes = request.method() != Method::GET;
         let body = request.into_body().collect().await.unwrap().to_bytes();
-        let fault = (self.faults.lock().unwrap())(writes);
+        let mut fault = (self.faults.lock().unwrap())(writes);
         if writes {
             let patch: Value = serde_json::from_slice(&body).unwrap();
+            let wanted = patch["metadata"]["resourceVersion"].as_str();
+            if fault.is_none_or(Fault::commits) && wanted.is_some_and(|wanted| wanted != self.version()) {
+                fault = Some(Fault::Refuse(409));
+            }
             if fault.is_none_or(Fault::commits) {
                 for (key, value) in patch["metadata"]["annotations"].as_object().unwrap() {
                     self.set(key, value.as_str().unwrap());
@@ -137,11 +143,17 @@ impl FakeServer {
         }
         let annotations = self.annotations.lock().unwrap().clone();
         let meta = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
-                          "metadata": {"name": "node-a", "annotations": annotations}});
+                          "metadata": {"name": "node-a", "annotations": annotations,
+                                   "resourceVersion": self.version()}});
         Ok(respond(200, &meta))
     }
 
+    fn version(&self) -> String {
+        self.version.lock().unwrap().to_string()
+    }
+
     fn set(&self, key: &str, value: &str) {
+        *self.version.lock().unwrap() += 1;
         self.annotations.lock().unwrap().insert(key.to_owned(), value.to_owned());
     }
 
@@ -230,6 +242,41 @@ async fn another_releases_live_report_is_never_overwritten() {
 }
 
 #[tokio::test]
+async fn a_report_that_comes_in_between_makes_the_second_writer_look_again() {
+    let server = FakeServer::default();
+    let theirs = Report { ns: "others".to_owned(), ..current(GIB) };
+    let (other, mut comes) = (server.clone(), Some(theirs));
+    server.plague(move |writes| {
+        if writes && let Some(theirs) = comes.take() {
+            other.leave(&theirs);
+        }
+        None
+    });
+    let mut publisher = server.publisher(0);
+    publisher.write(&current(20 * GIB), Cause::Heartbeat, true).await;
+    assert!(matches!(publisher.standing(), Standing::Failing { .. }), "{:?}", publisher.standing());
+    publisher.write(&current(20 * GIB), Cause::Heartbeat, true).await;
+    assert_eq!(publisher.standing(), &Standing::Occupied { by: "others".to_owned() });
+    assert_eq!((server.read().0.ns.as_str(), server.patches.lock().unwrap().len()), ("others", 1));
+}
+
+#[tokio::test]
+async fn beside_its_own_report_an_agent_minds_no_other_change_of_the_node() {
+    let server = FakeServer::default();
+    let mut publisher = server.publisher(0);
+    publisher.write(&current(GIB), Cause::Heartbeat, true).await;
+    let other = server.clone();
+    server.plague(move |writes| {
+        if writes {
+            other.set("theirs", "1");
+        }
+        None
+    });
+    publisher.write(&current(2 * GIB), Cause::Material, true).await;
+    assert_eq!((publisher.standing(), server.read().0.seq), (&Standing::Published, 2));
+}
+
+#[tokio::test]
 async fn a_heartbeat_alone_leaves_the_report_and_one_beside_an_edited_report_mends_it() {
     let server = FakeServer::default();
     let mut publisher = server.publisher(0);
@@ -250,6 +297,30 @@ async fn a_stopping_agent_says_so_and_leaves_its_report() {
     publisher.farewell(&last, Duration::from_secs(3)).await;
     let (report, heartbeat) = server.read();
     assert_eq!((report.state, heartbeat.state), (State::Ok, State::Stopped));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_words_are_tried_again_as_long_as_there_is_time() {
+    let limit = Duration::from_secs(3);
+    let table: [(&str, &[Fault], bool); 6] = [
+        ("a lost connection and a bad moment", &[Fault::ResetBefore, Fault::Refuse(503)], true),
+        ("a conflict", &[Fault::Refuse(409)], true),
+        ("a server that wants a second", &[Fault::Shed(1)], true),
+        ("a server that does not answer at first", &[Fault::Silence], true),
+        ("a server that wants a minute", &[Fault::Shed(60)], false),
+        ("no right", &[Fault::Refuse(403)], false),
+    ];
+    for (what, faults, told) in table {
+        let server = FakeServer::default();
+        let mut publisher = server.publisher(0);
+        publisher.offer(&current(GIB)).await;
+        server.plague_writes(faults.iter().copied());
+        let began = server.clock.now().up;
+        let last = Report { state: State::DriverMismatch, ..current(GIB) };
+        publisher.farewell(&last, limit).await;
+        assert_eq!(server.read().1.state == State::DriverMismatch, told, "{what}");
+        assert!(server.clock.now().up - began <= limit + Duration::from_millis(10), "{what}");
+    }
 }
 
 #[tokio::test]
