@@ -50,7 +50,11 @@ fn run(options: &Options) -> Result<(), String> {
     let size = larger((film.width, film.height), options.resolution);
     let reader = Reader::open(Input::Film(&options.input), size.0, size.1).map_err(said)?;
     let read = reader.frames(usize::MAX).map_err(said)?;
-    // Each batch is filled up to 4n + 1 pictures and cut back, so as many come out as go in.
+    // The program fills a batch up to 4n + 1 pictures and cuts it back: work that is thrown away. Whoever hands it films by
+    // its profile's rule never makes it do so; this one says when it is made to.
+    if !u64::try_from(read.len()).is_ok_and(fills_batches) {
+        return Err(format!("ValueError: {} pictures are not 4n + 1", read.len()));
+    }
     let mut gpu = in_second_process(Gpu::open(0));
     in_second_process(work(options, size, &mut gpu));
     let spoil = gpu.spoil();
@@ -98,6 +102,11 @@ fn in_second_process<T>(outcome: Result<T, String>) -> T {
     }
 }
 
+/// Whether the model takes so many pictures as they are: 4n + 1.
+fn fills_batches(pictures: u64) -> bool {
+    pictures % 4 == 1
+}
+
 /// The size at which the shorter side is `resolution`, both sides even.
 fn larger(size: (usize, usize), resolution: usize) -> (usize, usize) {
     let short = size.0.min(size.1).max(1);
@@ -116,6 +125,12 @@ fn folder(options: &Options, input: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn batches_are_one_more_than_a_multiple_of_four() {
+        assert!([1, 5, 21, 45].into_iter().all(fills_batches));
+        assert!(![0, 4, 6, 20].into_iter().any(fills_batches));
+    }
 
     #[test]
     fn the_shorter_side_is_as_asked_and_both_are_even() {

@@ -100,6 +100,10 @@ impl Options {
         if swapped_blocks > 0 && matches!(text("--dit_offload_device").as_str(), "" | "none") {
             return Err(refused("BlockSwap enabled but dit_offload_device='none'."));
         }
+        let batch = number(&given, "--batch_size", 5);
+        if !super::fills_batches(batch) {
+            return Err(refused(&format!("batch_size must be 4n+1 (1, 5, 9, 13...), got {batch}")));
+        }
         if text("--output_format") != "png" {
             return Err(refused("this stand-in writes --output_format png only"));
         }
@@ -107,7 +111,7 @@ impl Options {
             input: text("input"),
             output: text("--output"),
             resolution: usize::try_from(number(&given, "--resolution", 1080)).unwrap_or(1080),
-            batch: number(&given, "--batch_size", 5),
+            batch,
             encode_tile: tile("encode")?,
             decode_tile: tile("decode")?,
             swapped_blocks,
@@ -165,6 +169,7 @@ mod tests {
             ("i --output_format bmp", 2),
             ("i --batch 5 --output_format png", 2),
             ("i --dit_model none --output_format png", 2),
+            ("i --output_format png --batch_size 20", 1),
             ("i --output_format png --blocks_to_swap 16", 1),
             ("i --output_format png --vae_encode_tiled --vae_encode_tile_size 64", 1),
         ] {
