@@ -68,6 +68,9 @@ impl Mounts {
                 format!("the folder of {path} on the destination claim cannot be used: {error}"),
             )
         };
+        // A link must not lead out before anything is made behind it.
+        let there = folder.ancestors().find(|folder| folder.symlink_metadata().is_ok()).unwrap_or(folder);
+        held(&self.destination, &there.canonicalize().map_err(unwritable)?, path)?;
         std::fs::create_dir_all(folder).map_err(unwritable)?;
         let folder = folder.canonicalize().map_err(unwritable)?;
         held(&self.destination, &folder, path)?;
@@ -142,6 +145,11 @@ impl WorkFolder {
         self.0.join("result.json")
     }
 
+    /// How often the merge has had parts made again.
+    pub fn redone(&self) -> PathBuf {
+        self.0.join("redone.json")
+    }
+
     /// Folder of the parts.
     pub fn parts(&self) -> PathBuf {
         self.0.join("parts")
@@ -184,6 +192,9 @@ mod tests {
             assert_eq!(mounts.source_file(path).unwrap_err().code(), Code::Usage, "{path:?}");
         }
         assert_eq!(mounts.destination_file("up/film.mp4").unwrap_err().code(), Code::Usage);
+        assert_eq!(mounts.destination_file("up/new/deep/film.mp4").unwrap_err().code(), Code::Usage);
+        assert!(!root.path().join("new").exists(), "a folder was made outside");
+        assert!(mounts.destination_file("new/deep/film.mp4").is_ok());
         assert_eq!(mounts.destination_file("../film.mp4").unwrap_err().code(), Code::Usage);
     }
 

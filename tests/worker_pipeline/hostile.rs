@@ -73,6 +73,7 @@ fn paths_that_lead_elsewhere_are_refused() {
     for (destination, code) in [
         ("../out.mp4", Code::Usage),
         ("up/out.mp4", Code::Usage),
+        ("up/new/out.mp4", Code::Usage),
         ("a\nb.mp4", Code::Usage),
         ("link.mp4", Code::DestinationNotWritable),
     ] {
@@ -80,6 +81,7 @@ fn paths_that_lead_elsewhere_are_refused() {
         assert_eq!(end.code, code, "{destination:?}: {}", end.message);
     }
     assert!(!bench.root().join("out.mp4").exists());
+    assert!(!bench.root().join("new").exists(), "a folder was made outside of the claim");
 }
 
 #[test]
