@@ -13,6 +13,7 @@
 pub mod colour;
 pub mod compare;
 pub mod cut;
+pub mod destination;
 pub mod expression;
 pub mod failure;
 pub mod ffmpeg;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::colour::Colour;
+use super::destination::prove_destination;
 use super::failure::{Failure, Outcome, on_file};
 use super::ffmpeg::Tools;
 use super::fit::prove_fit;
@@ -14,7 +15,7 @@ use super::index::{FileIdentity, Index, first_time, scan, shape_change};
 use super::lines::printable;
 use super::media::{self, Media};
 use super::plan::{Plan, PlanError, Wishes, plan};
-use super::publish::{human, write_json};
+use super::publish::write_json;
 use super::range::{Excerpt, TimeRange};
 use super::refusals::{Container, check_first_bytes, check_header, check_pictures, check_shape};
 use super::space::{Volume, encoded_bytes, prove_room};
@@ -28,7 +29,7 @@ const WARNINGS: (usize, usize) = (10, 120);
 pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) -> Outcome<ProbeFigures> {
     let container = Container::of(&task.destination)?;
     let source = mounts.source_file(&task.source.path)?;
-    prove_destination(mounts, task)?;
+    prove_destination(mounts, &task.destination, task.overwrite, &task.job.uid)?;
     let file = FileIdentity::of(&source)?;
     check_first_bytes(&task.source.path, &first_bytes(&source)?)?;
     let mut media = read_header(tools, &source, &task.source.path)?;
@@ -91,21 +92,6 @@ fn figures(index: &Index, plan: &Plan, scale: u32, warnings: Vec<String>) -> Pro
         duration_ms: u64::try_from(micros / 1000).unwrap_or(0),
         warnings: warnings.iter().take(WARNINGS.0).map(|warning| printable(warning, WARNINGS.1)).collect(),
     }
-}
-
-fn prove_destination(mounts: &Mounts, task: &ProbeTask) -> Outcome<()> {
-    let destination = mounts.destination_file(&task.destination)?;
-    let Ok(facts) = std::fs::symlink_metadata(&destination) else { return Ok(()) };
-    if facts.is_file() && task.overwrite {
-        return Ok(());
-    }
-    let (code, advice) = if facts.is_file() {
-        (Code::DestinationExists, "set destination.ifExists: Overwrite or remove it")
-    } else {
-        (Code::DestinationNotWritable, "it is not a file; choose another path")
-    };
-    let text = format!("{} is there already ({}); {advice}", task.destination, human(facts.len()));
-    Err(Failure::stop(code, text))
 }
 
 fn first_bytes(source: &Path) -> Outcome<Vec<u8>> {

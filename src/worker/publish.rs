@@ -1,8 +1,10 @@
 //! Files appear whole or not at all: written aside, flushed, renamed. And what is known of them: digest, free space.
 
+mod aside;
+
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read as _};
+use std::path::Path;
 
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
@@ -12,6 +14,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::failure::{Failure, Outcome, on_file};
 use crate::api::worker::Code;
+
+pub use aside::{Aside, aside, remove_asides};
 
 /// Largest JSON file that is read, bytes.
 const MAX_JSON_BYTES: u64 = 64 * 1024 * 1024;
@@ -27,39 +31,15 @@ pub enum Published {
 
 /// Writes a small file whole: aside, flushed, renamed over what is there.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Outcome<()> {
-    let aside = aside(path, &std::process::id().to_string());
-    let written = write_flushed(&aside, bytes)
-        .and_then(|()| std::fs::rename(&aside, path).map_err(on_file("rename to", path)));
-    if written.is_err() {
-        discard(&aside);
-    }
-    written.and_then(|()| flush_folder(path))
-}
-
-fn write_flushed(path: &Path, bytes: &[u8]) -> Outcome<()> {
-    let mut file = File::create(path).map_err(on_file("create", path))?;
-    file.write_all(bytes).map_err(on_file("write", path))?;
-    file.sync_all().map_err(on_file("flush", path))
+    let mut aside = Aside::create(path, &std::process::id().to_string())?;
+    aside.write(bytes)?;
+    aside.publish(path, true).map(|_| ())
 }
 
 /// Removes a file that nobody is to use, if it is there. What came before counts more than that it cannot be removed:
 /// it is overwritten later, or goes with its folder.
 pub fn discard(path: &Path) {
     let _ = std::fs::remove_file(path);
-}
-
-/// Removes what runs that ended too early have left aside of `path`.
-pub fn remove_asides(path: &Path) -> Outcome<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let aside = aside(path, "");
-    let beginning = aside.file_name().unwrap_or_default().as_encoded_bytes();
-    for entry in std::fs::read_dir(folder).map_err(on_file("list", folder))? {
-        let entry = entry.map_err(on_file("list", folder))?;
-        if entry.file_name().as_encoded_bytes().starts_with(beginning) {
-            discard(&entry.path());
-        }
-    }
-    Ok(())
 }
 
 /// As [`write_whole`], JSON.
@@ -91,12 +71,6 @@ pub fn read_bounded(path: &Path) -> Outcome<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     file.take(MAX_JSON_BYTES).read_to_end(&mut bytes).map_err(on_file("read", path))?;
     Ok(Some(bytes))
-}
-
-/// A name beside `path` that no finished file has.
-pub fn aside(path: &Path, who: &str) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.partial-{who}"))
 }
 
 /// Gives a finished file its final name, flushed. Without `replace` an existing file stays.
@@ -189,22 +163,6 @@ mod tests {
         assert!(!new.exists());
         std::fs::write(&new, "new").unwrap();
         assert_eq!(publish(&new, &root.path().join("free"), false).unwrap(), Published::Now);
-    }
-
-    #[test]
-    fn only_what_was_left_aside_of_a_file_is_removed() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("a.mp4");
-        for name in
-            [aside(&path, "1-7"), aside(&path, ""), aside(&root.path().join("b.mp4"), "1"), path.clone()]
-        {
-            std::fs::write(name, "x").unwrap();
-        }
-        remove_asides(&path).unwrap();
-        let mut left: Vec<_> =
-            std::fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        left.sort();
-        assert_eq!(left, [".b.mp4.partial-1", "a.mp4"]);
     }
 
     #[test]

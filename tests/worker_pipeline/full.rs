@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use video_upscale::api::worker::{Code, End};
 
 use crate::bench::{Bench, Engine, ExpectDone as _};
@@ -126,6 +126,17 @@ fn a_full_destination_is_told_and_left_as_it_was() {
     let filling = Filling { from: parts.next_multiple_of(PAGE), step: 4 * PAGE, kept: 4 * PAGE };
     assert!(fill(&volume, &result, filling, &|| bench.merge("film.mkv", "out.mkv")) >= 3);
     assert!(bench.destination("out.mkv.upscale.json").is_file() && !bench.work_folder().exists());
+}
+
+#[test]
+fn a_destination_that_cannot_be_written_is_told_by_the_probe() {
+    let bench = Bench::new("read-only");
+    make(&bench, "film.mkv", FILM);
+    let _volume = Volume::mounted(bench.destination(""));
+    mount_remount(bench.destination(""), MountFlags::RDONLY, c"").unwrap();
+    let end = bench.probe("film.mkv", "out.mkv");
+    assert_eq!(end.code, Code::DestinationNotWritable, "{}", end.message);
+    assert!(end.message.contains("Read-only file system"), "{}", end.message);
 }
 
 #[test]
