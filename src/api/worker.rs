@@ -361,6 +361,37 @@ pub struct End {
     /// Figures of a merge that ended with [`Code::Done`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merge: Option<MergeFigures>,
+    /// Segments that a merge found no good part of and whose parts it has removed: they must be made again. At most
+    /// [`MAX_REDO_RUNS`] runs; further ones are found by the next merge.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redo: Vec<SegmentRun>,
+}
+
+/// Most runs in [`End::redo`].
+pub const MAX_REDO_RUNS: usize = 24;
+
+/// Segments that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentRun {
+    /// The first.
+    pub first: u32,
+    /// The last.
+    pub last: u32,
+}
+
+impl SegmentRun {
+    fn in_range(&self) -> bool {
+        self.first <= self.last && self.last < 10_000
+    }
+}
+
+impl std::fmt::Display for SegmentRun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.first == self.last {
+            return write!(f, "{}", self.first);
+        }
+        write!(f, "{}-{}", self.first, self.last)
+    }
 }
 
 impl End {
@@ -371,7 +402,8 @@ impl End {
         }
         let end: Self = serde_json::from_str(text).ok()?;
         let probe_in_range = end.probe.as_ref().is_none_or(ProbeFigures::in_range);
-        (end.v == VERSION && probe_in_range).then_some(end)
+        let redo_in_range = end.redo.len() <= MAX_REDO_RUNS && end.redo.iter().all(SegmentRun::in_range);
+        (end.v == VERSION && probe_in_range && redo_in_range).then_some(end)
     }
 }
 
@@ -507,6 +539,11 @@ mod tests {
         assert!(End::parse(&probe(1)).is_some());
         assert!(End::parse(&probe(10_001)).is_none());
         assert!(End::parse(&probe(u64::MAX)).is_none());
+        let redo = |run: &str| format!(r#"{{"v":1,"code":"BadOutput","message":"","redo":[{run}]}}"#);
+        assert_eq!(End::parse(&redo(r#"{"first":3,"last":7}"#)).unwrap().redo[0].to_string(), "3-7");
+        assert!(End::parse(&redo(r#"{"first":7,"last":3}"#)).is_none());
+        assert!(End::parse(&redo(r#"{"first":0,"last":10000}"#)).is_none());
+        assert!(End::parse(&redo(&[r#"{"first":0,"last":0}"#; 25].join(","))).is_none());
         assert!(End::parse(&" ".repeat(MAX_MESSAGE_BYTES + 1)).is_none());
     }
 }

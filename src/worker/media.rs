@@ -77,6 +77,8 @@ pub struct Stream {
     pub start_pts: Option<i64>,
     /// In the time base.
     pub duration_ts: Option<i64>,
+    /// Bits a second, if the file says.
+    pub bit_rate: Option<String>,
     /// Digest of the codec's header, if asked for.
     pub extradata_hash: Option<String>,
     /// Flags.
@@ -117,6 +119,12 @@ impl Stream {
     /// A tag's text.
     pub fn tag(&self, name: &str) -> Option<&str> {
         self.tags.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).and_then(|(_, value)| value.as_str())
+    }
+
+    /// Bits a second, as the container or a tag that muxers of Matroska write says.
+    pub fn bits_per_second(&self) -> Option<u64> {
+        let said = self.bit_rate.as_deref().or_else(|| self.tag("BPS")).or_else(|| self.tag("BPS-eng"));
+        said?.parse().ok()
     }
 
     /// The flags that are set, as ffmpeg's `-disposition` takes them.

@@ -1,149 +1,189 @@
 //! `merge`: verifies every part, joins them, adds all other streams of the source, verifies the result, publishes it
-//! with a sidecar that says what was done. Safe when run twice.
+//! with a sidecar that says what was done. Safe when run twice, also at once.
 
+mod chapters;
+mod collect;
 mod covers;
 mod excerpt;
+mod facts;
 mod join;
+mod lists;
+mod names;
+mod packets;
+mod pictures;
+mod sidecar;
 mod sound;
+mod texts;
+mod times;
 mod verify;
 
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use self::excerpt::Excerpt;
+use self::sidecar::UsedSource;
+use self::verify::{Checked, Verified};
 use super::failure::{Failure, Outcome, on_file};
 use super::ffmpeg::Tools;
-use super::folder::Mounts;
-use super::media;
-use super::parts::{self, Manifest};
+use super::folder::{Mounts, WorkFolder};
+use super::media::{self, Media};
+use super::parts::Manifest;
 use super::prepare::Work;
-use super::publish::{self, Published, digest, read_json, write_json};
-use super::refusals::Container;
-use super::space::{Volume, prove_room};
-use crate::api::worker::{Code, MergeFigures, MergeTask, Verify};
+use super::publish::{self, Aside, Published, digest, human, read_json, write_json};
+use super::refusals::{Container, check_header};
+use super::space::{Volume, others_bytes, prove_room};
+use crate::api::worker::{Code, MergeFigures, MergeTask, SegmentRun, Verify, WORK_FOLDER};
 
-/// What is written beside the result, and kept in the work folder just before the result is published: whoever finds
-/// the result knows by it whose it is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sidecar {
-    /// Version of this format, 1.
-    pub v: u32,
-    /// UID of the job.
-    pub job: String,
-    /// Digest of the source's index.
-    pub index: String,
-    /// Upscaling factor.
-    pub scale: u32,
-    /// Segments joined.
-    pub segments: u32,
-    /// Encoder and its settings.
-    pub encoder: String,
-    /// What was verified.
-    pub verified: Vec<String>,
-    /// What is left out or odd.
-    pub warnings: Vec<String>,
-    /// The result.
-    pub result: MergeFigures,
-}
+pub use join::copied;
+pub use sidecar::{Made, Sidecar, sidecar_path};
 
-/// `<destination>.upscale.json`
-pub fn sidecar_path(destination: &Path) -> PathBuf {
-    let mut name = destination.as_os_str().to_owned();
-    name.push(".upscale.json");
-    PathBuf::from(name)
-}
-
-/// Runs the stage.
-pub fn merge(tools: &Tools, mounts: &Mounts, task: &MergeTask) -> Outcome<MergeFigures> {
-    let container = Container::of(&task.destination)?;
+/// Runs the stage. `redo`: segments whose parts were no good and are removed, after an end with [`Code::BadOutput`].
+pub fn merge(
+    tools: &Tools,
+    mounts: &Mounts,
+    task: &MergeTask,
+    redo: &mut Vec<SegmentRun>,
+) -> Outcome<MergeFigures> {
     let destination = mounts.destination_file(&task.destination)?;
     if let Some(done) = finished(mounts, task, &destination)? {
         return Ok(done);
     }
+    let merged = begin(tools, mounts, task, &destination, redo).and_then(|merge| merge.run(&destination));
+    let Err(failure) = merged else { return merged };
+    // Another run of this job may have come to its end meanwhile, and removed what this one worked with.
+    if let Ok(Some(done)) = finished(mounts, task, &destination) {
+        redo.clear();
+        return Ok(done);
+    }
+    let folder = mounts.work_folder(&task.job)?;
+    Err(Failure::stop(failure.code(), format!("{failure}{}", what_stays(&folder))))
+}
+
+/// A merge with all that it needs.
+struct Merge<'a> {
+    tools: &'a Tools,
+    mounts: &'a Mounts,
+    task: &'a MergeTask,
+    container: Container,
+    source: PathBuf,
+    of_source: Media,
+    work: Work,
+    manifests: Vec<Manifest>,
+}
+
+fn begin<'a>(
+    tools: &'a Tools,
+    mounts: &'a Mounts,
+    task: &'a MergeTask,
+    destination: &Path,
+    redo: &mut Vec<SegmentRun>,
+) -> Outcome<Merge<'a>> {
+    let container = Container::of(&task.destination)?;
     if destination.exists() && !task.overwrite {
-        let text = format!(
-            "{} is there already; remove it or set destination.ifExists: Overwrite",
-            task.destination
-        );
-        return Err(Failure::stop(Code::DestinationExists, text));
+        return Err(taken(task, "is there already; remove it or set destination.ifExists: Overwrite"));
     }
     let work = Work::open(mounts, &task.job)?;
     let source = mounts.source_file(&task.source.path)?;
     work.index.prove_unchanged(&source, &task.source.path)?;
-    let manifests = collect(&work, task)?;
+    let manifests = collect::collect(&work, task.round, redo)?;
     let of_source = media::read(tools, &source)?;
-
-    let aside = publish::aside(&destination, &task.job.uid);
-    // What an earlier run left would count against this one.
-    publish::discard(&aside);
-    let parts = manifests.iter().fold(0, |sum: u64, part| sum.saturating_add(part.bytes));
-    let need = parts.saturating_add(work.index.other_bytes(of_source.duration_micros()));
-    prove_room(mounts, Volume::Destination, "the film", need)?;
-    let join = join::Join {
-        work: &work,
-        manifests: &manifests,
-        media: &of_source,
-        source: &source,
-        container,
-        round: task.round,
-        excerpt: Excerpt::of(&work.index),
-    };
-    let made = join.run(tools, &aside).and_then(|()| {
-        verify::verify(
-            tools,
-            &verify::Checked {
-                work: &work,
-                manifests: &manifests,
-                source: &source,
-                of_source: &of_source,
-                result: &aside,
-                container,
-                full: is_full(task.verify, &work),
-            },
-        )
-    });
-    let verified = match made {
-        Ok(verified) => verified,
-        Err(failure) => {
-            publish::discard(&aside);
-            return Err(failure);
-        }
-    };
-    work.index.prove_unchanged(&source, &task.source.path)?;
-    let (bytes, sha256) = digest(&aside)?;
-    let first = manifests.first();
-    let result = MergeFigures {
-        frames: work.index.owned().frames(),
-        bytes,
-        width: first.map_or(0, |manifest| manifest.width),
-        height: first.map_or(0, |manifest| manifest.height),
-        sha256,
-    };
-    let sidecar = Sidecar {
-        v: 1,
-        job: task.job.uid.clone(),
-        index: work.plan.index.clone(),
-        scale: work.plan.scale,
-        segments: u32::try_from(manifests.len()).unwrap_or(u32::MAX),
-        encoder: first.map(|manifest| manifest.encoder.clone()).unwrap_or_default(),
-        verified,
-        warnings: join::left_out(&of_source, work.index.stream, work.index.excerpt.is_some()),
-        result,
-    };
-    let published = write_json(&work.folder.result(), &sidecar)
-        .and_then(|()| publish::publish(&aside, &destination, task.overwrite));
-    if !matches!(published, Ok(Published::Now)) {
-        publish::discard(&aside);
-    }
-    if published? == Published::Taken {
-        let text = format!("{} appeared while the film was being made; remove it", task.destination);
-        return Err(Failure::stop(Code::DestinationExists, text));
-    }
-    conclude(mounts, task, &destination, &sidecar)
+    Ok(Merge { tools, mounts, task, container, source, of_source, work, manifests })
 }
 
-/// The figures of an earlier run of the same job that came to its end, or so far that only the sidecar is missing.
+impl Merge<'_> {
+    fn run(&self, destination: &Path) -> Outcome<MergeFigures> {
+        let task = self.task;
+        // What dead runs left would count against this one.
+        publish::remove_asides(destination)?;
+        self.prove_room()?;
+        let made = Aside::create(destination, &task.job.uid)?;
+        let verified = self.make(made.path())?;
+        self.work.index.prove_unchanged(&self.source, &task.source.path)?;
+        let sidecar = self.sidecar(made.path(), verified)?;
+        write_json(&self.work.folder.result(), &sidecar)?;
+        if made.publish(destination, task.overwrite)? == Published::Taken {
+            return Err(taken(task, "appeared while the film was being made; remove it"));
+        }
+        conclude(self.mounts, task, destination, &sidecar)
+    }
+
+    fn prove_room(&self) -> Outcome<()> {
+        let parts = self.manifests.iter().fold(0, |sum: u64, part| sum.saturating_add(part.bytes));
+        let need = parts.saturating_add(others_bytes(&self.of_source, &self.work.index));
+        prove_room(self.mounts, Volume::Destination, "the film", need)
+    }
+
+    /// Joins the parts as `target` and verifies it.
+    fn make(&self, target: &Path) -> Outcome<Verified> {
+        let join = join::Join {
+            work: &self.work,
+            manifests: &self.manifests,
+            media: &self.of_source,
+            source: &self.source,
+            container: self.container,
+            round: self.task.round,
+            excerpt: Excerpt::of(&self.work.index),
+        };
+        join.run(self.tools, &self.mounts.scratch, target)?;
+        let checked = Checked {
+            work: &self.work,
+            manifests: &self.manifests,
+            source: &self.source,
+            of_source: &self.of_source,
+            result: target,
+            container: self.container,
+            full: is_full(self.task.verify, &self.work),
+        };
+        verify::verify(self.tools, &checked)
+    }
+
+    fn sidecar(&self, made: &Path, verified: Verified) -> Outcome<Sidecar> {
+        let (bytes, sha256) = digest(made)?;
+        let first = self.manifests.first();
+        let index = &self.work.index;
+        Ok(Sidecar {
+            v: 1,
+            job: self.task.job.uid.clone(),
+            index: self.work.plan.index.clone(),
+            source: Some(UsedSource::of(&self.work, &self.task.source.path)),
+            scale: self.work.plan.scale,
+            segments: u32::try_from(self.manifests.len()).unwrap_or(u32::MAX),
+            encoder: first.map(|manifest| manifest.encoder.clone()).unwrap_or_default(),
+            made: Made::all(&self.manifests),
+            verified: verified.done,
+            warnings: self.warnings(verified.warnings),
+            result: MergeFigures {
+                frames: index.owned().frames(),
+                bytes,
+                width: first.map_or(0, |manifest| manifest.width),
+                height: first.map_or(0, |manifest| manifest.height),
+                sha256,
+            },
+        })
+    }
+
+    /// What is left out or odd: of the source, and of the result.
+    fn warnings(&self, of_result: Vec<String>) -> Vec<String> {
+        let index = &self.work.index;
+        // The probe has accepted the header.
+        let accepted = check_header(&self.of_source, &self.task.source, self.container);
+        let mut warnings = accepted.map(|accepted| accepted.warnings).unwrap_or_default();
+        let left_out = join::left_out(&self.of_source, index.stream, index.excerpt.is_some());
+        for warning in left_out.into_iter().chain(of_result) {
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+        warnings
+    }
+}
+
+fn taken(task: &MergeTask, text: &str) -> Failure {
+    Failure::stop(Code::DestinationExists, format!("{} {text}", task.destination))
+}
+
+/// The figures of another run of the same job that came to its end, or so far that only the sidecar is missing.
 fn finished(mounts: &Mounts, task: &MergeTask, destination: &Path) -> Outcome<Option<MergeFigures>> {
     if !destination.is_file() {
         return Ok(None);
@@ -171,52 +211,30 @@ fn conclude(
 ) -> Outcome<MergeFigures> {
     write_json(&sidecar_path(destination), sidecar)?;
     // What runs that were killed here left beside the result.
-    publish::remove_asides(&sidecar_path(destination))?;
-    publish::discard(&publish::aside(destination, &task.job.uid));
-    let folder = mounts.work_folder(&task.job)?;
-    if folder.path().exists() {
-        std::fs::remove_dir_all(folder.path()).map_err(on_file("remove", folder.path()))?;
+    for path in [destination, &sidecar_path(destination)] {
+        publish::remove_asides(path)?;
     }
-    Ok(sidecar.result.clone())
+    let folder = mounts.work_folder(&task.job)?;
+    match fs::remove_dir_all(folder.path()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(on_file("remove", folder.path())(error)),
+        _ => Ok(sidecar.result.clone()),
+    }
 }
 
-/// The manifests of all parts, each verified.
-///
-/// # Errors
-/// [`Code::BadOutput`] naming those that are missing or differ.
-fn collect(work: &Work, task: &MergeTask) -> Outcome<Vec<Manifest>> {
-    let mut manifests = Vec::new();
-    let mut missing = Vec::new();
-    for (segment, _) in (0u32..).zip(&work.plan.segments) {
-        match parts::verified(&work.folder, &work.plan, task.round, segment)? {
-            Some(manifest) => manifests.push(manifest),
-            None => missing.push(segment),
-        }
+/// What a merge that failed leaves, for people; nothing if nothing is left.
+fn what_stays(folder: &WorkFolder) -> String {
+    let files = [folder.path(), &folder.parts()]
+        .map(Path::to_owned)
+        .into_iter()
+        .filter_map(|path| fs::read_dir(path).ok());
+    let facts = files.flatten().flatten().filter_map(|entry| entry.metadata().ok());
+    let bytes =
+        facts.filter(fs::Metadata::is_file).fold(0, |sum: u64, facts| sum.saturating_add(facts.len()));
+    if bytes == 0 {
+        return String::new();
     }
-    if let Some(first) = missing.first() {
-        let text = format!(
-            "{} of {} parts are missing or damaged, the first is {first}",
-            missing.len(),
-            work.plan.segments.len()
-        );
-        return Err(Failure::stop(Code::BadOutput, text));
-    }
-    let Some(first) = manifests.first() else {
-        return Err(Failure::stop(Code::Internal, "the plan has no segment"));
-    };
-    let odd = manifests
-        .iter()
-        .find(|part| (&part.header, part.width, part.height) != (&first.header, first.width, first.height));
-    match odd {
-        Some(odd) => Err(Failure::stop(
-            Code::BadOutput,
-            format!(
-                "part {} was encoded otherwise than part {} ({}; {})",
-                odd.segment, first.segment, odd.encoder, first.encoder
-            ),
-        )),
-        None => Ok(manifests),
-    }
+    let name = folder.path().file_name().unwrap_or_default().to_string_lossy();
+    format!("; {} stay in {WORK_FOLDER}/{name} on the destination claim", human(bytes))
 }
 
 /// Longest film that is verified in full unasked, microseconds.

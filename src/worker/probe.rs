@@ -18,7 +18,7 @@ use super::plan::{Plan, PlanError, Wishes, plan};
 use super::publish::write_json;
 use super::range::{Excerpt, TimeRange};
 use super::refusals::{Container, check_first_bytes, check_header, check_pictures, check_shape};
-use super::space::{Volume, encoded_bytes, prove_room};
+use super::space::{Volume, encoded_bytes, others_bytes, parts_bytes, prove_room};
 use super::sweep::sweep;
 use crate::api::worker::{Code, ProbeFigures, ProbeTask};
 
@@ -64,8 +64,9 @@ pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) 
     index.prove_unchanged(&source, &task.source.path)?;
     let scale = choose_scale(task, index.height)?;
     // Parts and result lie there together for a while.
-    let films = encoded_bytes(&index, scale, index.owned().frames()).saturating_mul(2);
-    let need = films.saturating_add(index.other_bytes(media.duration_micros()));
+    let film = encoded_bytes(&index, scale, index.owned().frames());
+    let parts = film.saturating_sub(parts_bytes(&folder));
+    let need = film.saturating_add(parts).saturating_add(others_bytes(&media, &index));
     prove_room(mounts, Volume::Destination, "the film with its parts", need)?;
     let plan = make_plan(task, &index, &digest, scale)?;
     write_json(&folder.plan(), &plan)?;

@@ -53,7 +53,7 @@ pub struct Setup {
 /// An end without figures.
 pub fn end(code: Code, message: &str) -> End {
     let message = printable(message, MESSAGE);
-    End { v: VERSION, code, message, probe: None, prepare: None, finish: None, merge: None }
+    End { v: VERSION, code, message, probe: None, prepare: None, finish: None, merge: None, redo: Vec::new() }
 }
 
 /// Runs a stage with its task as JSON.
@@ -85,7 +85,7 @@ pub fn run(stage: Stage, task: &str, setup: &Setup) -> End {
             Ok(())
         }),
         Stage::Merge => parse::<MergeTask>(task, |task| task.v).and_then(|task| {
-            let figures = merge(&tools()?, mounts, &task)?;
+            let figures = merge(&tools()?, mounts, &task, &mut told.redo)?;
             told.message = format!("{} pictures published", figures.frames);
             told.merge = Some(figures);
             Ok(())

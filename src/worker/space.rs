@@ -1,8 +1,10 @@
 //! Room on the volumes: what a stage needs at least, and the proof that it is there before work is done for nothing.
 
 use super::failure::{Failure, Outcome};
-use super::folder::Mounts;
+use super::folder::{Mounts, WorkFolder};
 use super::index::Index;
+use super::media::Media;
+use super::merge::copied;
 use super::publish::{free_bytes, human};
 use crate::api::worker::Code;
 
@@ -23,6 +25,40 @@ pub fn encoded_bytes(index: &Index, scale: u32, frames: u64) -> u64 {
         .saturating_mul(scale.saturating_mul(scale).into())
         .saturating_mul(frames);
     pixels / 50
+}
+
+/// What the streams beside the film take in the result, bytes: by the bits a second that the file states of each, for as
+/// long as is used of it; a share of the file if it does not state that of all sound.
+pub fn others_bytes(media: &Media, index: &Index) -> u64 {
+    let film = media.duration_micros();
+    let share = index.other_bytes(film);
+    let micros = match index.excerpt {
+        None => film.unwrap_or(0),
+        Some(_) => index.base.micros(index.duration()),
+    };
+    let mut sum = 0u64;
+    for stream in copied(media, index.stream) {
+        match stream.bits_per_second() {
+            Some(rate) => sum = sum.saturating_add(bytes_of(rate, micros)),
+            None if stream.codec_type == "audio" => return share.max(sum),
+            // Subtitles, covers, attached files: little.
+            None => {}
+        }
+    }
+    sum
+}
+
+/// Bytes of so many bits a second for that long.
+fn bytes_of(rate: u64, micros: i64) -> u64 {
+    let bits = u128::from(rate).saturating_mul(u128::try_from(micros).unwrap_or(0)) / 1_000_000;
+    u64::try_from(bits.div_ceil(8)).unwrap_or(u64::MAX)
+}
+
+/// Bytes of the parts that lie in the work folder already.
+pub fn parts_bytes(folder: &WorkFolder) -> u64 {
+    let entries = std::fs::read_dir(folder.parts()).into_iter().flatten().flatten();
+    let sizes = entries.filter_map(|entry| Some(entry.metadata().ok()?.len()));
+    sizes.fold(0, u64::saturating_add)
 }
 
 /// Proves that a volume has room for `what`, which takes `need` bytes.
@@ -53,6 +89,23 @@ mod tests {
         let index = film(&[0, 40], "1/1000", 40);
         assert_eq!(encoded_bytes(&index, 2, 25), 128 * 72 * 25 / 50);
         assert_eq!(encoded_bytes(&index, 2, u64::MAX), u64::MAX / 50);
+    }
+
+    #[test]
+    fn other_streams_take_what_the_file_states() {
+        let mut index = film(&[0, 40], "1/1000", 40);
+        index.file.bytes = 90_000;
+        let others = |streams: &str| {
+            let text =
+                format!(r#"{{"format":{{"duration":"8.0"}},"streams":[{{"codec_type":"video"}}{streams}]}}"#);
+            others_bytes(&serde_json::from_str(&text).unwrap(), &index)
+        };
+        let sound = |rate: &str| format!(r#",{{"index":1,"codec_type":"audio"{rate}}}"#);
+        assert_eq!(others(""), 0);
+        assert_eq!(others(&sound(r#","bit_rate":"128000""#)), 128_000);
+        assert_eq!(others(&sound(r#","tags":{"BPS-eng":"64000"}"#)), 64_000);
+        assert_eq!(others(&sound("")), 9000);
+        assert_eq!(others(r#",{"index":2,"codec_type":"subtitle"}"#), 0);
     }
 
     #[test]

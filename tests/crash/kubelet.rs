@@ -262,6 +262,7 @@ fn end(code: Code) -> End {
         prepare: None,
         finish: None,
         merge: None,
+        redo: Vec::new(),
     }
 }
 

@@ -356,6 +356,11 @@ impl Bench {
 
     /// The program that [`Self::merge`] runs.
     pub fn merge_command(&self, source: &str, destination: &str) -> Command {
+        self.merge_command_verifying(source, destination, Verify::Auto)
+    }
+
+    /// The same that verifies as said.
+    pub fn merge_command_verifying(&self, source: &str, destination: &str, verify: Verify) -> Command {
         self.worker(
             "merge",
             &MergeTask {
@@ -366,7 +371,7 @@ impl Bench {
                 overwrite: false,
                 round: 0,
                 scale: self.asked.scale,
-                verify: Verify::Auto,
+                verify,
             },
         )
     }
@@ -399,11 +404,23 @@ impl Bench {
         engine: &Engine,
     ) -> End {
         for segment in 0..probe.probe.as_ref().unwrap().segments {
-            self.cut(source, segment, pieces);
-            self.run_engine(pieces, engine);
-            self.finish(segment, pieces).expect_done();
+            self.make_part(source, segment, pieces, engine);
         }
         self.merge(source, destination).expect_done()
+    }
+
+    /// Makes a segment's part.
+    pub fn make_part(&self, source: &str, segment: u32, pieces: u32, engine: &Engine) {
+        self.cut(source, segment, pieces);
+        self.run_engine(pieces, engine);
+        self.finish(segment, pieces).expect_done();
+    }
+
+    /// Probes and makes all parts; how many there are.
+    pub fn make_parts(&self, source: &str, destination: &str) -> u32 {
+        let segments = self.probe(source, destination).expect_done().probe.unwrap().segments;
+        (0..segments).for_each(|segment| self.make_part(source, segment, 1, &Engine::default()));
+        segments
     }
 }
 

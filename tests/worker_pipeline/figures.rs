@@ -16,22 +16,22 @@ mod bars;
 mod bench;
 mod clips;
 mod driver;
+mod many_parts;
+mod watched;
 
-use std::path::Path;
-use std::process::{Command, ExitCode, Output, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
 
 use video_upscale::api::profile::FrameRule;
 use video_upscale::api::worker::{Encode, EncodePreset};
-use video_upscale::worker::parts::Manifest;
-use video_upscale::worker::publish::{digest, write_json};
-use video_upscale::worker::{media, plan};
+use video_upscale::worker::plan;
 
 use asked::{Asked, Wanted};
 use bench::{Bench, Engine, ExpectDone as _};
 use clips::Clip;
 use driver::Driver;
+use many_parts::many_parts;
+use watched::watch;
 
 /// Each is measured so often; the fastest counts.
 const TIMES: usize = 5;
@@ -59,51 +59,6 @@ fn main() -> ExitCode {
     }
     println!("beyond their limits: {}", beyond.join(", "));
     ExitCode::FAILURE
-}
-
-/// A run of a program and of those that it started.
-struct Watched {
-    output: Output,
-    seconds: f64,
-    /// Most memory that all held at once, bytes.
-    peak: u64,
-    /// How long a program with `-f concat` ran, seconds.
-    joining: f64,
-}
-
-/// Runs a program and looks at it every few milliseconds.
-fn watch(command: &mut Command) -> Watched {
-    let began = Instant::now();
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let (mut peak, mut first, mut last) = (0, None, None);
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        let (memory, joining) = look(child.id());
-        peak = peak.max(memory);
-        if joining {
-            first.get_or_insert_with(|| began.elapsed());
-            last = Some(began.elapsed());
-        }
-        sleep(Duration::from_millis(2));
-    };
-    let seconds = began.elapsed().as_secs_f64();
-    let joining = last.zip(first).map_or(0.0, |(last, first)| (last - first).as_secs_f64());
-    Watched { output: Output { status, stdout: Vec::new(), stderr: Vec::new() }, seconds, peak, joining }
-}
-
-/// Bytes that a process and its descendants hold, and whether one of them joins films.
-fn look(process: u32) -> (u64, bool) {
-    let read = |name: &str| std::fs::read_to_string(format!("/proc/{process}/{name}")).unwrap_or_default();
-    let kib = |line: &str| line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
-    let own = read("status").lines().find(|line| line.starts_with("VmRSS:")).and_then(kib).unwrap_or(0);
-    let joins = read("cmdline").contains("\0concat\0");
-    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
-    let children: String =
-        tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok()).collect();
-    let below = children.split_whitespace().filter_map(|child| child.parse().ok()).map(look);
-    below.fold((own * 1024, joins), |(bytes, joins), (more, joining)| (bytes + more, joins || joining))
 }
 
 /// The fastest of several runs, seconds.
@@ -186,53 +141,6 @@ fn probe_and_cut() -> bool {
     probe && cut
 }
 
-/// Parts of a film made in one run, and their manifests.
-fn many_parts(bench: &Bench, source: &str) {
-    let work = bench.work();
-    let tools = bench.tools();
-    std::fs::create_dir_all(work.folder.parts()).unwrap();
-    let borders: Vec<String> = work.plan.segments.iter().skip(1).map(|span| span.start.to_string()).collect();
-    let borders = borders.join(",");
-    let times: Vec<String> =
-        work.plan.segments.iter().map(|span| format!("{:.6}", span.start as f64 / 25.0)).collect();
-    let text = |path: &Path| path.to_string_lossy().into_owned();
-    let mut args = vec!["-i".to_owned(), text(&bench.source(source))];
-    args.extend(words("-map 0:v -vf scale=128:72:flags=fast_bilinear -c:v libx264 -x264-params bframes=0:fps=25 -preset veryfast").map(str::to_owned));
-    args.extend(["-force_key_frames".to_owned(), times.join(",")]);
-    args.extend(["-f", "segment", "-segment_frames", &borders, "-reset_timestamps", "1"].map(str::to_owned));
-    args.extend(
-        ["-segment_format", "mp4", "-segment_format_options", "video_track_timescale=12800"]
-            .map(str::to_owned),
-    );
-    args.push(text(&bench.root().join("part-%d.mp4")));
-    bench.ffmpeg(&args);
-    let first = media::read(&tools, &bench.root().join("part-0.mp4")).unwrap();
-    let header = first.film().unwrap().extradata_hash.clone().unwrap();
-    for (segment, owned) in (0u32..).zip(&work.plan.segments) {
-        let part = work.folder.part(0, segment);
-        std::fs::rename(bench.root().join(format!("part-{segment}.mp4")), &part).unwrap();
-        let (bytes, sha256) = digest(&part).unwrap();
-        let manifest = Manifest {
-            v: 1,
-            index: work.plan.index.clone(),
-            round: 0,
-            segment,
-            owned: *owned,
-            scale: 2,
-            attempt: 1,
-            step: 0,
-            pieces: 1,
-            width: 128,
-            height: 72,
-            encoder: "libx264".to_owned(),
-            header: header.clone(),
-            bytes,
-            sha256,
-        };
-        write_json(&work.folder.manifest(0, segment), &manifest).unwrap();
-    }
-}
-
 fn join() -> bool {
     let film = Clip::new(
         "many.mp4",
@@ -244,7 +152,7 @@ fn join() -> bool {
     let bench = Bench::of("join", Asked { segment_frames: 10, ..Asked::PLAIN }, wanted);
     film.make(&bench);
     let figures = bench.probe(film.name, "out.mp4").expect_done().probe.unwrap();
-    many_parts(&bench, film.name);
+    many_parts(&bench, film.name, "128:72:flags=fast_bilinear", "-preset veryfast");
     let index = bench.work().index;
     let merged = watch(&mut bench.merge_command(film.name, "out.mp4"));
     bench.end(&merged.output).expect_done();
@@ -269,7 +177,8 @@ fn join() -> bool {
     });
     let drift = within("drift", drift.fold(0.0, f64::max), 0.0004, " ms");
     let join = within("join of 1,200 parts", merged.joining, 2.0, " s");
-    drift && join
+    let memory = within("memory of the join", (merged.joining_peak / MIB) as f64, 128.0, " MiB");
+    drift && join && memory
 }
 
 fn memory() -> bool {

@@ -2,22 +2,22 @@
 //! file under a final name, and the next run ends as if nothing had happened.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::bench::{Bench, Engine, ExpectDone as _};
 use crate::made::make;
+use crate::wrapped::{scripted, spawn};
 
 /// Files by their path below a folder.
-type Files = BTreeMap<PathBuf, Vec<u8>>;
+pub type Files = BTreeMap<PathBuf, Vec<u8>>;
 
-fn files(folder: &Path) -> Files {
+/// All files below a folder.
+pub fn files(folder: &Path) -> Files {
     let mut found = Files::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(inner) = folders.pop() {
@@ -33,7 +33,8 @@ fn files(folder: &Path) -> Files {
     found
 }
 
-fn restore(folder: &Path, files: &Files) {
+/// Makes a folder what it was.
+pub fn restore(folder: &Path, files: &Files) {
     std::fs::remove_dir_all(folder).unwrap();
     std::fs::create_dir(folder).unwrap();
     for (path, bytes) in files {
@@ -74,7 +75,7 @@ impl<'a> Stage<'a> {
     fn check(&self, point: &str) {
         let what = format!("{} killed {point}", self.name);
         let folder = self.bench.destination("");
-        for (path, bytes) in files(&folder).iter().filter(|(path, _)| !is_hidden(path) && !is_passing(path)) {
+        for (path, bytes) in files(&folder).iter().filter(|(path, _)| !is_hidden(path)) {
             let sidecar = path.ends_with("result.json").then_some(Path::new("out.mp4.upscale.json"));
             let whole =
                 [self.before.get(path), self.after.get(path), self.after.get(sidecar.unwrap_or(path))];
@@ -93,53 +94,19 @@ fn is_hidden(path: &Path) -> bool {
     path.file_name().unwrap().to_string_lossy().starts_with('.')
 }
 
-/// What one run of ffmpeg is given, and no later run reads.
-fn is_passing(path: &Path) -> bool {
-    ["join.txt", "chapters.txt"].iter().any(|name| path.ends_with(name))
-}
-
-/// The command with a program in place of its ffmpeg.
-fn with_ffmpeg(command: &Command, ffmpeg: &Path) -> Command {
-    let mut other = Command::new(command.get_program());
-    let mut replace = false;
-    for arg in command.get_args() {
-        if replace {
-            other.arg(ffmpeg);
-        } else {
-            other.arg(arg);
-        }
-        replace = arg == "--ffmpeg";
-    }
-    other
-}
-
-fn ffmpeg_of(command: &Command) -> PathBuf {
-    let mut args = command.get_args().skip_while(|arg| *arg != "--ffmpeg");
-    args.nth(1).unwrap().into()
-}
-
-fn spawn(mut command: Command) -> (Child, Pid) {
-    let child = command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-    (child, pid)
-}
-
 /// Kills the stage after each ffmpeg that it starts, before it knows of the end; how often.
 fn kill_at_programs(stage: &Stage<'_>) -> u32 {
-    let (taken, script) = (stage.bench.root().join("taken"), stage.bench.root().join("ffmpeg"));
-    let command = (stage.command)();
-    let ffmpeg = ffmpeg_of(&command);
+    let taken = stage.bench.root().join("taken");
     for point in 1.. {
         // Numbers are taken by making a folder, as two programs may start at once.
         let text = format!(
-            "#!/bin/sh\nn=1\nwhile ! mkdir {taken:?}/$n 2>/dev/null; do n=$((n+1)); done\n\
-             if [ $n = {point} ]; then {ffmpeg:?} \"$@\"; kill -9 0; fi\nexec {ffmpeg:?} \"$@\"\n"
+            "n=1\nwhile ! mkdir {taken:?}/$n 2>/dev/null; do n=$((n+1)); done\n\
+             if [ $n = {point} ]; then FFMPEG \"$@\"; kill -9 0; fi\nexec FFMPEG \"$@\"\n"
         );
-        std::fs::write(&script, text).unwrap();
-        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let command = scripted(stage.bench, "ffmpeg", &(stage.command)(), &text);
         std::fs::create_dir(&taken).unwrap();
         stage.begin();
-        let (mut child, _) = spawn(with_ffmpeg(&command, &script));
+        let (mut child, _) = spawn(command);
         let status = child.wait().unwrap();
         std::fs::remove_dir_all(&taken).unwrap();
         if status.success() {

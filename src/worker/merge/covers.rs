@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::worker::failure::{Outcome, on_file};
+use crate::worker::failure::Outcome;
 use crate::worker::ffmpeg::{Invocation, Tools};
 use crate::worker::media::Stream;
 use crate::worker::refusals::attached_as;
 
-/// Covers as files of their own, until [`Covers::remove`].
+/// Covers as files of their own.
 #[derive(Debug, Default)]
 pub struct Covers {
     files: Vec<Cover>,
@@ -46,12 +46,5 @@ impl Covers {
             run.args([&format!("-metadata:s:t:{number}"), &format!("mimetype={}", cover.mime)]);
             run.args([&format!("-metadata:s:t:{number}"), &format!("filename={}", cover.name)]);
         }
-    }
-
-    /// Removes the files.
-    pub fn remove(&self) -> Outcome<()> {
-        self.files
-            .iter()
-            .try_for_each(|cover| std::fs::remove_file(&cover.file).map_err(on_file("remove", &cover.file)))
     }
 }

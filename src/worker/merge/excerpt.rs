@@ -3,8 +3,7 @@
 //!
 //! Everything is decided in whole ticks of each stream, so ranges that follow each other share no packet and lose none.
 
-use serde_json::Value;
-
+use super::chapters::Chapter;
 use crate::worker::index::Index;
 use crate::worker::media::{Media, Stream};
 use crate::worker::ratio::Ratio;
@@ -63,26 +62,22 @@ impl Excerpt {
         }
     }
 
-    /// The source's chapters in the range, clipped and shifted, as a file of ffmpeg's metadata format.
-    pub fn chapters(&self, media: &Media) -> Vec<String> {
-        media.chapters.iter().filter_map(|chapter| self.chapter(chapter)).collect()
+    /// The source's chapters in the range, clipped, since its first owned picture.
+    pub(super) fn chapters(&self, media: &Media) -> impl Iterator<Item = Chapter> {
+        let (start, length) = (self.start_micros(), self.length_micros());
+        Chapter::all(media).filter_map(move |chapter| chapter.within(start, length))
     }
 
-    fn chapter(&self, chapter: &Value) -> Option<String> {
-        let base: Ratio = chapter.get("time_base")?.as_str()?.parse().ok()?;
-        let since =
-            |name: &str| Some(base.micros(chapter.get(name)?.as_i64()?).saturating_sub(self.start_micros()));
-        let (start, end) = (since("start")?.max(0), since("end")?.min(self.length_micros()));
-        if start >= end {
-            return None;
-        }
-        let mut text = format!("[CHAPTER]\nTIMEBASE=1/1000000\nSTART={start}\nEND={end}\n");
-        for (name, value) in chapter.get("tags").and_then(Value::as_object).into_iter().flatten() {
-            if let Some(value) = value.as_str() {
-                text.push_str(&format!("{}={}\n", escaped(name), escaped(value)));
+    /// The same as a file of ffmpeg's metadata format.
+    pub fn chapters_file(&self, media: &Media) -> String {
+        let mut text = ";FFMETADATA1\n".to_owned();
+        for Chapter { start, end, tags } in self.chapters(media) {
+            text.push_str(&format!("[CHAPTER]\nTIMEBASE=1/1000000\nSTART={start}\nEND={end}\n"));
+            for (name, value) in tags {
+                text.push_str(&format!("{}={}\n", escaped(&name), escaped(&value)));
             }
         }
-        Some(text)
+        text
     }
 }
 
@@ -133,11 +128,10 @@ mod tests {
             {"time_base":"1/1000","start":2000,"end":9000},{"time_base":"0/0","start":0,"end":1},7]}"#,
         );
         assert_eq!(
-            SECOND().chapters(&media),
-            [
-                "[CHAPTER]\nTIMEBASE=1/1000000\nSTART=0\nEND=500000\ntitle=a\\=b\\;c\\\nSTART\\=7\n",
-                "[CHAPTER]\nTIMEBASE=1/1000000\nSTART=500000\nEND=1000000\n"
-            ]
+            SECOND().chapters_file(&media),
+            ";FFMETADATA1\n\
+             [CHAPTER]\nTIMEBASE=1/1000000\nSTART=0\nEND=500000\ntitle=a\\=b\\;c\\\nSTART\\=7\n\
+             [CHAPTER]\nTIMEBASE=1/1000000\nSTART=500000\nEND=1000000\n"
         );
     }
 }

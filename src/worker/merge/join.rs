@@ -1,17 +1,43 @@
 //! Joining by stream copy: parts behind each other at exact times, then every other stream of the source untouched.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::covers::Covers;
 use super::excerpt::Excerpt;
-use crate::worker::failure::{Outcome, on_file};
+use super::lists::Lists;
+use crate::worker::failure::Outcome;
 use crate::worker::ffmpeg::{Invocation, Tools};
 use crate::worker::index::Index;
 use crate::worker::media::{Media, Stream};
 use crate::worker::parts::Manifest;
 use crate::worker::prepare::Work;
-use crate::worker::publish::write_whole;
 use crate::worker::refusals::Container;
+
+/// How far the muxer lets packets that it holds be apart, microseconds, before it writes them though a stream has none:
+/// what it holds is so much of the film at most, not all of it.
+const APART_US: &str = "10000000";
+
+/// Streams that are read through an input of their own. ffmpeg reads a file on until all of its streams have had a packet
+/// or have ended, and keeps the films of other inputs waiting meanwhile: with a cover, a font or a late subtitle beside
+/// the sound, all sound would come before the pictures in the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Sound,
+    Subtitles,
+    /// Covers, attached files.
+    Still,
+}
+
+impl Kind {
+    fn of(stream: &Stream) -> Self {
+        match stream.codec_type.as_str() {
+            "audio" => Self::Sound,
+            "subtitle" => Self::Subtitles,
+            _ => Self::Still,
+        }
+    }
+}
 
 /// A result to be made.
 #[derive(Clone, Copy, Debug)]
@@ -33,27 +59,18 @@ pub struct Join<'a> {
 }
 
 impl Join<'_> {
-    /// Writes the result to `target`.
-    pub fn run(&self, tools: &Tools, target: &Path) -> Outcome<()> {
-        let list = self.work.folder.path().join("join.txt");
-        write_whole(&list, self.list().as_bytes())?;
-        let chapters = self.work.folder.path().join("chapters.txt");
+    /// Writes the result to `target`; lists lie below `scratch` meanwhile.
+    pub fn run(&self, tools: &Tools, scratch: &Path, target: &Path) -> Outcome<()> {
+        let lists = Lists::make(scratch)?;
         let index = &self.work.index;
         let (attached, copied): (Vec<&Stream>, Vec<&Stream>) = copied(self.media, index.stream)
             .partition(|stream| stream.is_cover() && self.container == Container::Mkv);
-        let covers = Covers::take(tools, self.source, self.work.folder.path(), &attached)?;
+        let covers = Covers::take(tools, self.source, lists.folder(), &attached)?;
         let mut run = tools.ffmpeg();
-        match &self.excerpt {
-            None => self.whole(&mut run, &list, &copied),
-            Some(excerpt) => {
-                let text = format!(";FFMETADATA1\n{}", excerpt.chapters(self.media).concat());
-                write_whole(&chapters, text.as_bytes())?;
-                self.range(excerpt, &mut run, &list, &chapters, &copied);
-            }
-        }
-        run.args(["-c", "copy", "-max_interleave_delta", "0"]);
-        let film = self.media.streams.iter().find(|stream| stream.index == index.stream);
+        self.inputs(&mut run, &lists, &copied)?;
+        run.args(["-c", "copy", "-max_interleave_delta", APART_US]);
         covers.attach(&mut run, &copied);
+        let film = self.media.streams.iter().find(|stream| stream.index == index.stream);
         for (number, stream) in (0u32..).zip(film.into_iter().chain(copied)) {
             run.args([&format!("-disposition:{number}"), &stream.flags()]);
         }
@@ -83,52 +100,59 @@ impl Join<'_> {
             }
         }
         run.args(["-f", self.container.muxer()]).file(target);
-        run.run("join the parts")?;
-        covers.remove()?;
-        if self.excerpt.is_some() {
-            std::fs::remove_file(&chapters).map_err(on_file("remove", &chapters))?;
-        }
-        std::fs::remove_file(&list).map_err(on_file("remove", &list))
+        run.run("join the parts").map(|_| ())
     }
 
-    /// Inputs and streams of a whole film: the parts are moved to where the source has its pictures.
-    fn whole(&self, run: &mut Invocation, list: &Path, copied: &[&Stream]) {
-        let offset = delay_micros(&self.work.index, self.media);
-        run.args(["-itsoffset", &format!("{offset}us")]);
-        self.parts(run, list).input(self.source).args(["-map", "0:v:0"]);
-        for stream in copied {
-            run.args(["-map", &format!("1:{}", stream.index)]);
+    /// Inputs and streams. Of a whole film the parts are moved to where the source has its pictures. For a range the
+    /// source is moved to where the parts are, at zero, and what lies outside is dropped packet by packet.
+    fn inputs(&self, run: &mut Invocation, lists: &Lists, copied: &[&Stream]) -> Outcome<()> {
+        let list = lists.write("join.txt", &self.list())?;
+        let of_source = match &self.excerpt {
+            None => {
+                let delay = delay_micros(&self.work.index, self.media);
+                run.args(["-itsoffset", &format!("{delay}us")]);
+                None
+            }
+            Some(excerpt) => {
+                run.args(["-copyts"]);
+                Some(format!("{}us", excerpt.start_micros().saturating_neg()))
+            }
+        };
+        self.parts(run, &list);
+        let mut number = 1u32;
+        let mut places = BTreeMap::new();
+        for kind in [Kind::Sound, Kind::Subtitles, Kind::Still] {
+            // The first is there always, for names and chapters.
+            if kind != Kind::Sound && copied.iter().all(|stream| Kind::of(stream) != kind) {
+                continue;
+            }
+            // Still pictures have no time, but would be moved with the others.
+            if let Some(offset) = of_source.as_ref().filter(|_| kind != Kind::Still) {
+                run.args(["-itsoffset", offset]);
+            }
+            run.input(self.source);
+            places.insert(kind, number);
+            number = number.saturating_add(1);
         }
-        run.args(["-map_metadata", "1", "-map_chapters", "1"]);
-    }
-
-    /// Inputs and streams of a range: the source is moved to where the parts are, at zero, and what lies outside is
-    /// dropped packet by packet.
-    fn range(
-        &self,
-        excerpt: &Excerpt,
-        run: &mut Invocation,
-        list: &Path,
-        chapters: &Path,
-        copied: &[&Stream],
-    ) {
-        run.args(["-copyts"]);
-        self.parts(run, list);
-        let offset = excerpt.start_micros().saturating_neg();
-        run.args(["-itsoffset", &format!("{offset}us")]).input(self.source);
-        run.args(["-f", "ffmetadata"]).input(chapters);
-        // Covers have no time, but would be moved with the others.
-        run.input(self.source);
+        let mut chapters = 1;
+        if let Some(excerpt) = &self.excerpt {
+            let file = lists.write("chapters.txt", &excerpt.chapters_file(self.media))?;
+            run.args(["-f", "ffmetadata"]).input(&file);
+            chapters = number;
+        }
         run.args(["-map", "0:v:0"]);
-        for (number, stream) in (1u32..).zip(copied) {
-            let input = if stream.is_cover() { 3 } else { 1 };
+        for (output, stream) in (1u32..).zip(copied) {
+            let input = places.get(&Kind::of(stream)).copied().unwrap_or(1);
             run.args(["-map", &format!("{input}:{}", stream.index)]);
-            if let Some(filter) = excerpt.filter(stream, true) {
-                run.args([&format!("-bsf:{number}"), &filter]);
+            if let Some(filter) = self.excerpt.and_then(|excerpt| excerpt.filter(stream, true)) {
+                run.args([&format!("-bsf:{output}"), &filter]);
             }
         }
-        run.args(["-map_metadata", "1", "-map_chapters", "2"]);
-        run.args(["-t", &format!("{}us", excerpt.read_micros())]);
+        run.args(["-map_metadata", "1", "-map_chapters", &chapters.to_string()]);
+        if let Some(excerpt) = &self.excerpt {
+            run.args(["-t", &format!("{}us", excerpt.read_micros())]);
+        }
+        Ok(())
     }
 
     /// The parts as an input.

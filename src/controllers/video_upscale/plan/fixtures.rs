@@ -108,7 +108,16 @@ pub fn probed(spec: Value) -> Observed {
 }
 
 pub fn end(code: Code, message: &str) -> End {
-    End { v: 1, code, message: message.into(), probe: None, prepare: None, finish: None, merge: None }
+    End {
+        v: 1,
+        code,
+        message: message.into(),
+        probe: None,
+        prepare: None,
+        finish: None,
+        merge: None,
+        redo: Vec::new(),
+    }
 }
 
 pub fn terminated(exit_code: i32, end: &End) -> Value {

@@ -176,6 +176,7 @@ fn a_shared_exit_code_is_told_apart_by_the_message() {
         prepare: None,
         finish: None,
         merge: None,
+        redo: Vec::new(),
     };
     let mut evidence =
         evidence(vec![container("probe", Some(65), "Error", &serde_json::to_string(&end).unwrap())]);
