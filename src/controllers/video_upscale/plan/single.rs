@@ -8,6 +8,7 @@ use super::draft::Draft;
 use crate::api::conditions::{ConditionType, FailureReason, ScheduledReason, Status, find};
 use crate::api::keys::Role;
 use crate::api::worker::End;
+use crate::controllers::video_upscale::ladder::History;
 use crate::controllers::video_upscale::memory::{after, since};
 use crate::controllers::video_upscale::seen::{Hold, Progress, SeenPod};
 use crate::controllers::video_upscale::verdict::{Decided, Deletion, Evidence, Judgement, Verdict, judge};
@@ -69,6 +70,10 @@ pub fn step(draft: &mut Draft<'_>, role: Role) -> Step {
         if let Some(reason) = decided.failure {
             return Step::Failed(reason, decided.message);
         }
+        let redo = evidence.containers.iter().find_map(|container| container.end.as_ref());
+        if let Some(end) = redo.filter(|end| role == Role::Merge && !end.redo.is_empty()) {
+            return redo_segments(draft, pod, end);
+        }
         if !matches!(decided.verdict, Verdict::Disrupted | Verdict::NotStarted | Verdict::OutOfSpace) {
             faults = faults.saturating_add(1);
         }
@@ -97,6 +102,24 @@ pub fn step(draft: &mut Draft<'_>, role: Role) -> Step {
     if again > draft.now { Step::Wait(again) } else { Step::Create(next) }
 }
 
+/// Opens the segments again of which a merge found no good part; it has removed what lay there, and bounds how often it
+/// does so. Once they are done another merge is made, so this one goes: its end stands in the segments that are open.
+fn redo_segments(draft: &mut Draft<'_>, merge: &SeenPod, end: &End) -> Step {
+    let again = |segment: &u32| end.redo.iter().any(|run| (run.first..=run.last).contains(segment));
+    let (open, done): (Vec<u32>, Vec<u32>) = draft.done.iter().partition(again);
+    draft.done = done.into_iter().collect();
+    let observed = draft.observed;
+    for pod in observed.pods.iter().filter(|pod| pod.role == Role::Segment && open.contains(&pod.segment)) {
+        // What these have to tell was told before the segment was done.
+        let history = draft.history(pod.segment, pod.step);
+        let made = history.made.max(pod.attempt.saturating_add(1));
+        draft.tried.insert(pod.segment, History { made, ..history });
+    }
+    draft.tell(true, "PartsLost", end.message.clone());
+    draft.delete(merge);
+    Step::Wait(draft.now)
+}
+
 /// Says why a pod does not start, and ends one that no node takes.
 fn explain(draft: &mut Draft<'_>, pod: &SeenPod) {
     let age = since(pod.created, draft.now);
@@ -121,4 +144,45 @@ fn explain(draft: &mut Draft<'_>, pod: &SeenPod) {
 pub fn told(pod: &SeenPod, hold: &Hold) -> String {
     let node = pod.node.as_deref().map(|node| format!(" on {node}")).unwrap_or_default();
     format!("{} pod {}{node} does not start: {}", pod.role.as_str(), pod.name, hold.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::fixtures::*;
+    use super::super::plan;
+    use crate::api::conditions::ConditionType;
+    use crate::api::keys::Role;
+    use crate::api::worker::{Code, End, SegmentRun};
+
+    #[test]
+    fn segments_without_a_good_part_are_made_again_and_merged_again() {
+        let mut observed = probed(json!({}));
+        observed.status.done = "0-7".into();
+        let merging = plan(&observed, at(50));
+        step(&mut observed, merging);
+        let redo = vec![SegmentRun { first: 2, last: 3 }, SegmentRun { first: 6, last: 6 }];
+        let bad = End { redo, ..end(Code::BadOutput, "3 of 8 parts are missing or damaged: 2-3, 6") };
+        let status =
+            json!({"phase": "Failed", "containerStatuses": [container("merge", &terminated(79, &bad))]});
+        observed.pods =
+            vec![single(&observed, Role::Merge, 0, &status), segment(&observed, 6, 4, &succeeded())];
+        let lost = plan(&observed, at(70));
+        assert_eq!(recorded(&lost).unwrap().done, "0-1,4-5,7");
+        assert!(!kinds(&lost).contains(&"create"), "{:?}", kinds(&lost));
+        assert!(kinds(&lost).contains(&"delete"), "the merge is judged once: {:?}", kinds(&lost));
+        assert!(lost.events.iter().any(|event| event.reason == "PartsLost"));
+        step(&mut observed, lost);
+        observed.pods.retain(|pod| pod.role == Role::Segment);
+        let again = plan(&observed, at(72));
+        let wanted = again.demand.as_ref().unwrap().wanted.iter();
+        let mut wanted: Vec<(u32, u32)> = wanted.map(|wanted| (wanted.segment, wanted.attempt)).collect();
+        wanted.sort_unstable();
+        assert_eq!(wanted, [(2, 0), (3, 0), (6, 5)], "a number is used once");
+        step(&mut observed, again);
+        assert_ne!(said(&observed.status, ConditionType::Complete), "False/Merging");
+        (observed.status.done, observed.pods) = ("0-7".into(), Vec::new());
+        assert!(kinds(&plan(&observed, at(200))).contains(&"create"), "another merge");
+    }
 }
