@@ -1,6 +1,6 @@
 //! What a driver can say of a GPU, in our words: plain values, checked for sense at the door.
 
-use video_upscale::api::report::{ComputeMode, FREE_SLACK, is_gpu_key};
+use video_upscale::api::report::{ComputeMode, FREE_SLACK, is_gpu_uuid};
 
 /// Largest memory that is believed, bytes: 256 TiB.
 const MAX_TOTAL: u64 = 1 << 48;
@@ -21,17 +21,17 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// `None` if the UUID cannot serve as a key, see [`is_gpu_key`].
+    /// `None` if the UUID cannot serve as a key, see [`is_gpu_uuid`].
     pub fn new(index: u32, uuid: String, name: &str, pci: String) -> Option<Self> {
         let name = name.chars().filter(|c| !c.is_control()).take(96).collect();
-        is_gpu_key(&uuid).then_some(Self { index, uuid, name, pci, persistent: None })
+        is_gpu_uuid(&uuid).then_some(Self { index, uuid, name, pci, persistent: None })
     }
 }
 
 /// A MIG instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
-    /// `MIG-...`; a key as [`is_gpu_key`] says.
+    /// `MIG-...`; a key as [`is_gpu_uuid`] says.
     pub uuid: String,
     /// Its memory; `None` if it cannot be read.
     pub memory: Option<Memory>,

@@ -10,12 +10,21 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use reading::{FREE_SLACK, Heartbeat, ReportError, digest, is_gpu_key, read};
+pub use reading::{FREE_SLACK, Heartbeat, ReportError, digest, read};
 
 /// Major version of the schema.
 pub const VERSION: u32 = 1;
 /// Largest report in bytes; the agent shrinks its lists to stay below, the controller refuses more.
 pub const MAX_BYTES: usize = 16 * 1024;
+/// Longest UUID of a GPU, characters.
+const MAX_UUID: usize = 48;
+
+/// Whether a text can be the UUID of a GPU. In lower case it names the GPU's Lease, so it is 1 to 48 ASCII letters,
+/// digits and dashes, with a letter or digit at both ends.
+pub fn is_gpu_uuid(text: &str) -> bool {
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    plain && (1..=MAX_UUID).contains(&text.len()) && !text.starts_with('-') && !text.ends_with('-')
+}
 
 /// One node's GPUs at one instant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -85,10 +85,11 @@ async fn loops(
     let (profile_controller, profile_store) = profiles::controller(&clients.watch);
     let reporter =
         Reporter { controller: keys::MANAGED_BY.to_owned(), instance: Some(config.pod_name.clone()) };
+    let recorder = Recorder::new(clients.request.clone(), reporter);
     let ctx = Arc::new(video_upscale::Context::new(video_upscale::Parts {
         client: clients.request.clone(),
         fleet: fleet.clone(),
-        recorder: Recorder::new(clients.request.clone(), reporter),
+        recorder: recorder.clone(),
         telemetry: telemetry.clone(),
         release: config.release(),
         cluster,
@@ -100,7 +101,7 @@ async fn loops(
         Arc::new(profiles::Context { client: clients.request.clone(), telemetry: telemetry.clone() });
     let fleet_loop = fleet::run(
         fleet.clone(),
-        fleet::Clients { watch: clients.watch.clone(), request: clients.request.clone() },
+        fleet::Clients { watch: clients.watch.clone(), request: clients.request.clone(), recorder },
         stopped(shutdown.clone()),
     );
     let job_loops = async {

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
 
 use super::claims::{Claims, Outcome};
-use super::handle::{FleetHandle, now};
+use super::handle::FleetHandle;
 use super::place::Placement;
 
 /// Longest pause between two passes.
@@ -29,7 +29,7 @@ pub(super) async fn run(fleet: &FleetHandle, claims: &Claims) {
     let mut writes = FuturesUnordered::new();
     let mut told = Timestamp::UNIX_EPOCH;
     loop {
-        let begun = now();
+        let begun = fleet.now();
         let placements = decide(fleet, begun);
         let since = begun.duration_since(told);
         let all = since >= TELL || since.is_negative();

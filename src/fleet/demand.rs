@@ -143,6 +143,17 @@ pub struct Wait {
     pub products: BTreeMap<String, u32>,
     /// Nodes whose reports are stale; at most 8.
     pub stale_nodes: BTreeSet<String>,
+    /// Nodes whose reports cannot be used; their GPUs are not among those looked at.
+    pub unread: Unread,
+}
+
+/// Nodes whose reports cannot be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// How many.
+    pub nodes: u32,
+    /// The first of them by name, and what is wrong with its report.
+    pub first: Option<(String, String)>,
 }
 
 impl Wait {
@@ -182,7 +193,8 @@ pub enum Cause {
     ImagePull,
     /// The node has no room for the pod.
     NodeFull,
-    /// Foreign processes are on it and the job forbids them, or exclusive mode.
+    /// Foreign processes, or memory that nobody explains, are on it and the job forbids them; or an MPS server and the
+    /// job does not tolerate it; or exclusive mode.
     ForeignProcesses,
     /// Too little memory even when empty.
     TooSmall,

@@ -3,22 +3,25 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use futures::channel::mpsc;
 use futures::future::{Either, select};
 use jiff::Timestamp;
 use kube::Client;
+use kube::runtime::events::Recorder;
 use tokio::sync::Notify;
 
 use super::claim::{Claim, JobKey};
 use super::claims::Claims;
+use super::clock::Clock;
 use super::demand::{Demand, GpuRequirements, Outlook};
 use super::index::Fleet;
 pub use super::index::Matching;
 use super::node::NodeFacts;
 use super::place::Placement;
 use super::snapshot::Snapshot;
-use super::{allocator, sweeper, watch};
+use super::{allocator, news, sweeper, watch};
 use crate::api::quantity::GIB;
 use crate::api::report::{Attribution, Gpu, State};
 
@@ -36,7 +39,7 @@ pub struct FleetConfig {
     pub watch_namespaces: Vec<String>,
 }
 
-/// The two ways to the API server. The watch client may retry and has a read timeout a little above five minutes;
+/// The ways to the API server. The watch client may retry and has a read timeout a little above five minutes;
 /// the request client does not retry by itself.
 #[derive(Clone)]
 pub struct Clients {
@@ -44,6 +47,8 @@ pub struct Clients {
     pub watch: Client,
     /// For everything else.
     pub request: Client,
+    /// For events on nodes.
+    pub recorder: Recorder,
 }
 
 /// Jobs that have to look again: a claim of theirs changed, their outlook did, or an agent spoke about their GPU.
@@ -66,6 +71,9 @@ pub struct FleetHandle {
 struct Shared {
     config: FleetConfig,
     fleet: Mutex<Fleet>,
+    /// Locked before the fleet.
+    clock: Mutex<Clock>,
+    began: Instant,
     changed: Notify,
     listeners: Mutex<Vec<Listener>>,
     filled: AtomicU8,
@@ -96,8 +104,17 @@ impl FleetHandle {
     /// A fleet that knows nothing yet.
     pub fn new(config: FleetConfig) -> Self {
         let fleet = Mutex::new(Fleet::new(&config.namespace));
-        let listeners = Mutex::default();
-        let shared = Shared { config, fleet, changed: Notify::new(), listeners, filled: AtomicU8::new(0) };
+        #[expect(clippy::disallowed_methods, reason = "the clock beside which steps of the wall clock show")]
+        let began = Instant::now();
+        let shared = Shared {
+            config,
+            fleet,
+            clock: Mutex::default(),
+            began,
+            changed: Notify::new(),
+            listeners: Mutex::default(),
+            filled: AtomicU8::new(0),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -177,7 +194,8 @@ impl FleetHandle {
 
     /// GPUs that match these requirements, whoever uses them now; the host memory that a pod may be planned with is at
     /// most 64 GiB.
-    pub fn matching_gpus(&self, wanted: &GpuRequirements, now: Timestamp) -> Matching {
+    pub fn matching_gpus(&self, wanted: &GpuRequirements) -> Matching {
+        let now = self.now();
         let all = self.lock().matching(wanted, now);
         Matching { host_bytes: all.host_bytes.map(|bytes| bytes.min(MOST_HOST_BYTES)), ..all }
     }
@@ -202,7 +220,8 @@ impl FleetHandle {
     /// What may be done with a claim that is given back: who is to get its GPU next, if anybody. To be followed by
     /// [`FleetHandle::given_back`].
     pub(super) fn next_for(&self, claim: &Claim, pod_uid: Option<&str>) -> Option<Placement> {
-        let next = self.is_ready().then(|| self.lock().decide_for(claim, pod_uid, now()))?;
+        let now = self.now();
+        let next = self.is_ready().then(|| self.lock().decide_for(claim, pod_uid, now))?;
         self.touch();
         next
     }
@@ -217,6 +236,19 @@ impl FleetHandle {
             }
         }
         self.touch();
+    }
+
+    /// The wall clock, read at the edges of the fleet loop only. If it has been set since the last time, what the fleet
+    /// remembers keeps its age.
+    pub(super) fn now(&self) -> Timestamp {
+        let mut clock = self.shared.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        #[expect(clippy::disallowed_methods, reason = "the edge where decisions get their `now`")]
+        let now = Timestamp::now();
+        if let Some(step) = clock.step(now, self.shared.began.elapsed()) {
+            tracing::warn!(seconds = step.as_secs(), "the clock of this machine has been set");
+            self.lock().clock_stepped(step);
+        }
+        now
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Fleet> {
@@ -266,9 +298,11 @@ const ALL_FILLED: u8 = Part::Nodes as u8 | Part::Claims as u8 | Part::Pods as u8
 /// Runs watches, allocator and sweeper until `shutdown` resolves. Never fails: what goes wrong is tried again.
 pub async fn run(fleet: FleetHandle, clients: Clients, shutdown: impl Future<Output = ()>) {
     let claims = fleet.claims(&clients.request);
+    let (notices, told) = mpsc::unbounded();
     let work = async {
         futures::join!(
-            watch::nodes(&fleet, clients.watch.clone()),
+            watch::nodes(&fleet, clients.watch.clone(), &notices),
+            news::run(told, &clients.recorder),
             watch::claims(&fleet, clients.watch.clone()),
             watch::pods(&fleet, clients.watch.clone()),
             allocator::run(&fleet, &claims),
@@ -279,10 +313,4 @@ pub async fn run(fleet: FleetHandle, clients: Clients, shutdown: impl Future<Out
     match select(work, shutdown).await {
         Either::Left(_) | Either::Right(_) => {}
     }
-}
-
-/// The wall clock, read at the edges of the fleet loop only.
-#[expect(clippy::disallowed_methods, reason = "the edge where decisions get their `now`")]
-pub(super) fn now() -> Timestamp {
-    Timestamp::now()
 }

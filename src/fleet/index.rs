@@ -11,9 +11,10 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::claim::{AttemptId, Claim, JobKey, lease_name};
+use super::clock::stepped;
 use super::demand::Demand;
 use super::node::{Inventory, NodeFacts};
 use super::place::{Board, Placement};
@@ -24,7 +25,8 @@ use crate::api::report::{Gpu, Kind};
 pub use look::{Freshness, Intruder, Matching};
 use pass::Told;
 
-/// A report whose `at` is older than this by the wall clock is old from the moment it is first seen, seconds.
+/// A node's report that is the first we see of it is old from that moment if its `at` is older than this by the wall
+/// clock, seconds. Later ones count from when we see them: the node's clock may be wrong.
 const OLD_AT_SIGHT: i64 = 900;
 /// Pods that are remembered of each GPU. Reports list ended processes for two minutes; no more attempts than these fit
 /// into that time.
@@ -97,7 +99,7 @@ impl Fleet {
         let same = before.is_some_and(|before| sign(&before.facts) == sign(&facts));
         let seen_at = match (before, &facts.inventory) {
             (Some(before), _) if same => before.seen_at,
-            (_, Inventory::Known { at, .. })
+            (None, Inventory::Known { at, .. })
                 if now.as_second().saturating_sub(at.as_second()) > OLD_AT_SIGHT =>
             {
                 *at
@@ -116,6 +118,18 @@ impl Fleet {
         self.nodes.insert(name.clone(), Entry { facts: Arc::new(facts), seen_at });
         self.mark(&name);
         if same { BTreeSet::new() } else { self.holders_on(&name) }
+    }
+
+    /// The wall clock has been set: what is remembered keeps its age.
+    pub fn clock_stepped(&mut self, step: SignedDuration) {
+        for entry in self.nodes.values_mut() {
+            entry.seen_at = stepped(entry.seen_at, step);
+        }
+        for told in self.told.values_mut() {
+            told.woken = stepped(told.woken, step);
+        }
+        self.board.clock_stepped(step);
+        self.stale = Stale::All;
     }
 
     /// Forgets a node. Answers the jobs with a claim on its GPUs.

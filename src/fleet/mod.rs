@@ -10,6 +10,7 @@
 mod allocator;
 pub mod claim;
 mod claims;
+mod clock;
 pub mod demand;
 #[cfg(test)]
 pub(crate) mod fake_api;
@@ -17,6 +18,7 @@ pub(crate) mod fake_api;
 mod fixtures;
 mod handle;
 pub mod index;
+mod news;
 pub mod node;
 pub mod place;
 pub mod pod;

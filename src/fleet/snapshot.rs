@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::claim::JobKey;
 use super::demand::{Cause, Demand, PodRequests};
 use super::node::NodeFacts;
+use crate::api::video_upscale::ForeignProcesses;
 
 /// The fleet at one instant.
 #[derive(Clone, Debug, Default)]
@@ -90,12 +91,37 @@ pub struct Card {
     pub free: u64,
     /// Free memory as reckoned, bytes: what ended engines of ours still seem to hold is added.
     pub available: u64,
-    /// Foreign processes; `None` if the lists cannot be read.
+    /// Foreign processes; `None` if the lists cannot be believed.
     pub foreign: Option<u32>,
     /// Bytes of foreign processes and memory without a process.
     pub foreign_bytes: u64,
+    /// Who else is there, as far as jobs say whom they put up with.
+    pub company: Company,
     /// Why nobody gets it, whoever asks; the first such cause.
     pub closed: Option<Cause>,
+}
+
+/// Who else is on a GPU, as far as jobs say whom they put up with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Company {
+    /// Nobody, for certain.
+    #[default]
+    None,
+    /// Foreign processes, memory that nobody explains, or nobody can tell.
+    Others,
+    /// An MPS server, which shares the GPU out.
+    Server,
+}
+
+impl Company {
+    /// Whether a job with that policy puts up with it.
+    pub fn suits(self, policy: ForeignProcesses) -> bool {
+        match policy {
+            ForeignProcesses::Forbid => self == Self::None,
+            ForeignProcesses::Avoid => self != Self::Server,
+            ForeignProcesses::Tolerate => true,
+        }
+    }
 }
 
 /// What a job asks for, and what is remembered of its patience.

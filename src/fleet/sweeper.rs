@@ -14,10 +14,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 
-use self::judge::{Case, judge};
+use self::judge::{Case, Stood, judge};
 use super::claim::{AttemptId, Claim, JobKey};
 use super::claims::{Claims, DEADLINE, Error as ClaimError, Outcome};
-use super::handle::{FleetHandle, now};
+use super::handle::FleetHandle;
 use super::index::Intruder;
 use super::pod::{PodFacts, PodStage};
 use crate::api::video_upscale::VideoUpscale;
@@ -25,8 +25,9 @@ use crate::api::video_upscale::VideoUpscale;
 /// Pause between two sweeps.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// When each claim was first seen as it is, by its Lease version.
-type FirstSeen = BTreeMap<String, (String, Timestamp)>;
+/// When each claim was first seen as it is, with its Lease version: by the wall clock, and by how long the sweeper had
+/// run.
+type FirstSeen = BTreeMap<String, (String, Timestamp, Duration)>;
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -52,27 +53,32 @@ pub(super) async fn run(fleet: &FleetHandle, claims: &Claims, client: Client) {
     }
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let began = ticks.tick().await;
     loop {
+        sweep(fleet, claims, &client, &mut first_seen, (fleet.now(), began.elapsed())).await;
         ticks.tick().await;
-        sweep(fleet, claims, &client, &mut first_seen, now()).await;
     }
 }
 
-/// One sweep.
+/// One sweep, at a time by the wall clock and by how long the sweeper has run.
 async fn sweep(
     fleet: &FleetHandle,
     claims: &Claims,
     client: &Client,
     first_seen: &mut FirstSeen,
-    now: Timestamp,
+    (now, up): (Timestamp, Duration),
 ) {
     let cases: Vec<(Claim, Case)> = {
         let fleet_now = fleet.lock();
         let all: Vec<Claim> = fleet_now.claims().map(|claim| Claim::clone(claim)).collect();
         drop(fleet_now);
-        remember(first_seen, &all, now);
+        remember(first_seen, &all, now, up);
+        let stood = |claim: &Claim| {
+            let (_, since, at) = first_seen.get(&claim.gpu)?;
+            Some(Stood { since: *since, length: up.saturating_sub(*at) })
+        };
         all.into_iter()
-            .map(|claim| (judge(&claim, fleet, seen(first_seen, &claim, now), now), claim))
+            .filter_map(|claim| Some((judge(&claim, fleet, stood(&claim)?, now), claim)))
             .map(|(case, claim)| (claim, case))
             .collect()
     };
@@ -90,17 +96,13 @@ async fn sweep(
     }
 }
 
-fn remember(first_seen: &mut FirstSeen, claims: &[Claim], now: Timestamp) {
+fn remember(first_seen: &mut FirstSeen, claims: &[Claim], now: Timestamp, up: Duration) {
     let versions: BTreeMap<&str, &str> =
         claims.iter().map(|claim| (claim.gpu.as_str(), claim.resource_version.as_str())).collect();
-    first_seen.retain(|gpu, (version, _)| versions.get(gpu.as_str()) == Some(&version.as_str()));
+    first_seen.retain(|gpu, (version, ..)| versions.get(gpu.as_str()) == Some(&version.as_str()));
     for (gpu, version) in versions {
-        first_seen.entry(gpu.to_owned()).or_insert_with(|| (version.to_owned(), now));
+        first_seen.entry(gpu.to_owned()).or_insert_with(|| (version.to_owned(), now, up));
     }
-}
-
-fn seen(first_seen: &FirstSeen, claim: &Claim, now: Timestamp) -> Timestamp {
-    first_seen.get(&claim.gpu).map_or(now, |(_, since)| *since)
 }
 
 async fn settle(claims: &Claims, client: &Client, claim: Claim, case: Case) -> Result<(), Error> {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
+use futures::channel::mpsc::UnboundedSender;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -16,7 +17,8 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::claim::Claim;
-use super::handle::{FleetHandle, Part, now};
+use super::handle::{FleetHandle, Part};
+use super::news::{self, Notice};
 use super::node::NodeFacts;
 use super::pod::PodFacts;
 use crate::api::keys;
@@ -28,8 +30,8 @@ const MOST_FAILURES: u32 = 3;
 /// Shortest and longest pause before a new list.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// Watches all nodes.
-pub(super) async fn nodes(fleet: &FleetHandle, client: Client) {
+/// Watches all nodes; what their administrators should know goes to `notices`.
+pub(super) async fn nodes(fleet: &FleetHandle, client: Client, notices: &UnboundedSender<Notice>) {
     let mut listed: BTreeMap<String, ()> = BTreeMap::new();
     follow::<Node>(Api::all(client), watcher::Config::default(), |event| {
         match event {
@@ -37,7 +39,15 @@ pub(super) async fn nodes(fleet: &FleetHandle, client: Client) {
             Event::InitApply(node) | Event::Apply(node) => {
                 listed.insert(node.name_any(), ());
                 let jobs = match node.0.ok().as_ref().and_then(NodeFacts::of) {
-                    Some(facts) => fleet.lock().apply_node(facts, now()),
+                    Some(facts) => {
+                        let before = fleet.node_facts(&facts.name);
+                        for notice in news::of(before.as_deref(), &facts, &fleet.config().namespace) {
+                            // An error means that the fleet loop has ended.
+                            let _ended = notices.unbounded_send(notice);
+                        }
+                        let now = fleet.now();
+                        fleet.lock().apply_node(facts, now)
+                    }
                     None => return,
                 };
                 fleet.wake(jobs);
@@ -242,7 +252,9 @@ mod tests {
         let node = node_of("node-a", &report(&[gpu(0, "GPU-A", 24)], at(0)), json!({}));
         api.put("/api/v1/nodes/node-a", serde_json::to_value(node).unwrap());
         let fleet = handle();
-        let _elapsed = tokio::time::timeout(Duration::from_secs(60), nodes(&fleet, api.client())).await;
+        let (notices, _told) = futures::channel::mpsc::unbounded();
+        let _elapsed =
+            tokio::time::timeout(Duration::from_secs(60), nodes(&fleet, api.client(), &notices)).await;
         let lists = api.lock().asked.iter().filter(|asked| *asked == "GET /api/v1/nodes").count();
         assert!((2..20).contains(&lists), "{lists} lists in a minute");
         assert!(fleet.node_facts("node-a").is_some());

@@ -1,7 +1,6 @@
 //! Printing and reading of the two annotations. What stands there is a *claim* by whoever could write the Node: it is
 //! bounded before it is parsed and checked for sense after, and reading it never panics.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -9,7 +8,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::{Gpu, MAX_BYTES, Report, State, VERSION};
+use super::{Gpu, MAX_BYTES, Report, State, VERSION, is_gpu_uuid};
 
 /// GPUs per node that are read.
 const MAX_GPUS: usize = 64;
@@ -19,8 +18,6 @@ const MAX_LISTED: usize = 64;
 const MAX_INSTANCES: usize = 16;
 /// Characters of a name or identifier that are read.
 const MAX_NAME: usize = 96;
-/// Characters of a GPU's UUID that are read.
-const MAX_UUID: usize = 48;
 /// Largest number that every JSON reader keeps exact.
 const MAX_NUMBER: u64 = 1 << 53;
 /// How far free memory may lie above total less reserved, bytes: drivers round.
@@ -66,7 +63,7 @@ pub enum ReportError {
         field: &'static str,
     },
     /// A number that no GPU has.
-    #[error("GPU {gpu} reports {field} = {value}, which cannot be")]
+    #[error("GPU {gpu:?} reports {field} = {value}, which cannot be")]
     OutOfRange {
         /// UUID as reported.
         gpu: String,
@@ -76,7 +73,7 @@ pub enum ReportError {
         value: u64,
     },
     /// More free memory than there can be.
-    #[error("GPU {gpu} reports {free} bytes free of {total} bytes")]
+    #[error("GPU {gpu:?} reports {free} bytes free of {total} bytes")]
     FreeAboveTotal {
         /// UUID as reported.
         gpu: String,
@@ -85,17 +82,17 @@ pub enum ReportError {
         /// Total bytes.
         total: u64,
     },
-    /// Two GPUs with one UUID, or one without.
-    #[error("GPU identifier {gpu:?} is empty, malformed or used twice")]
-    Identifier {
-        /// The identifier, at most 48 characters of it.
-        gpu: String,
+    /// A number of report that is no number of a report.
+    #[error("the report has the number {seq}, which cannot be")]
+    Sequence {
+        /// The number.
+        seq: u64,
     },
     /// The heartbeat has not its form.
     #[error("the heartbeat cannot be parsed")]
     Heartbeat,
     /// Heartbeat and report do not belong together: torn or edited.
-    #[error("the heartbeat names digest {expected}, the report has {found}")]
+    #[error("the heartbeat names digest {expected:?}, the report has {found:?}")]
     DigestMismatch {
         /// Digest in the heartbeat.
         expected: String,
@@ -109,17 +106,11 @@ pub fn digest(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether a GPU's UUID can serve as its key: it becomes the name of a Lease, in lower case, so it has letters, digits
-/// and dashes (ASCII) with no dash at either end, and at most 48 of them.
-pub fn is_gpu_key(uuid: &str) -> bool {
-    let plain = uuid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    plain && (1..=MAX_UUID).contains(&uuid.len()) && !uuid.starts_with('-') && !uuid.ends_with('-')
-}
-
 /// Reads both annotations of a node and checks that they belong together.
 pub fn read(report: &str, heartbeat: &str) -> Result<(Report, Heartbeat), ReportError> {
-    let heartbeat: Heartbeat = heartbeat.parse()?;
+    // The report first: one of another version has a heartbeat of that version.
     let parsed = Report::parse(report)?;
+    let heartbeat: Heartbeat = heartbeat.parse()?;
     let found = digest(report);
     if found != heartbeat.sha {
         return Err(ReportError::DigestMismatch { expected: heartbeat.sha, found });
@@ -152,20 +143,23 @@ impl Report {
         short("inst", &self.inst)?;
         short("drv", &self.drv)?;
         short("life", &self.life)?;
-        let mut seen = BTreeSet::new();
-        for gpu in &self.gpus {
-            let plausible = !gpu.id.is_empty() && gpu.id.len() <= MAX_UUID && gpu.id.is_ascii();
-            if !plausible || !seen.insert(gpu.id.as_str()) {
-                return Err(ReportError::Identifier { gpu: gpu.id.chars().take(MAX_UUID).collect() });
-            }
-            gpu.check()?;
+        if self.seq > MAX_NUMBER {
+            return Err(ReportError::Sequence { seq: self.seq });
         }
-        Ok(())
+        self.gpus.iter().try_for_each(Gpu::check)
+    }
+
+    /// Whether one of its GPUs can be told from all others: it has a UUID that can be one, and no other GPU of the
+    /// report has the same in any case of letters. One that cannot is shown, and never used.
+    pub fn is_distinct(&self, gpu: &Gpu) -> bool {
+        let twins = self.gpus.iter().filter(|other| other.id.eq_ignore_ascii_case(&gpu.id));
+        is_gpu_uuid(&gpu.id) && twins.count() == 1
     }
 }
 
 impl Gpu {
     fn check(&self) -> Result<(), ReportError> {
+        short("id", &self.id)?;
         short("n", &self.n)?;
         short("why", self.why.as_deref().unwrap_or_default())?;
         let in_range = |field, value: Option<u64>| match value {
@@ -261,7 +255,7 @@ impl FromStr for Heartbeat {
         let (mut seq, mut inst, mut at, mut state, mut sha) = (None, None, None, None, None);
         for (key, value) in words.filter_map(|word| word.split_once('=')) {
             match key {
-                "seq" => seq = value.parse().ok(),
+                "seq" => seq = value.parse().ok().filter(|seq| *seq <= MAX_NUMBER),
                 "inst" => inst = Some(value.to_owned()),
                 "at" => at = value.parse().ok(),
                 "state" => state = Some(State::parse(value)),
@@ -317,12 +311,13 @@ mod tests {
     #[test]
     fn what_cannot_be_true_is_refused() {
         type Expected = fn(&ReportError) -> bool;
-        let wrong: [(&str, &str, Expected); 6] = [
+        let wrong: [(&str, &str, Expected); 7] = [
             (r#""v":1"#, r#""v":2"#, |e| matches!(e, ReportError::Version { found: 2 })),
             ("30064771072", "48305799168", |e| matches!(e, ReportError::FreeAboveTotal { .. })),
             ("30064771072", "18446744073709551615", |e| matches!(e, ReportError::OutOfRange { .. })),
             ("30064771072", "-1", |e| matches!(e, ReportError::Malformed { .. })),
-            (r#""GPU-1""#, r#""""#, |e| matches!(e, ReportError::Identifier { .. })),
+            (r#""seq":7"#, r#""seq":9007199254740993"#, |e| matches!(e, ReportError::Sequence { .. })),
+            ("GPU-1", &"G".repeat(97), |e| matches!(e, ReportError::TooLong { field: "id" })),
             (r#""pk":9"#, r#""pk":9007199254740993"#, |e| matches!(e, ReportError::OutOfRange { .. })),
         ];
         for (from, to, expected) in wrong {
@@ -340,19 +335,29 @@ mod tests {
     #[test]
     fn what_can_name_a_lease_can_be_a_key() {
         for uuid in ["GPU-5a1c0f3e-0000-4000-8000-000000000000", "MIG-1", "0", &"x".repeat(48)] {
-            assert!(is_gpu_key(uuid), "{uuid}");
+            assert!(is_gpu_uuid(uuid), "{uuid}");
         }
         for uuid in ["", "-", "GPU-", "-1", "GPU 1", "GPU_1", "GPU/0", "GPÜ", "GPU.1", &"x".repeat(49)] {
-            assert!(!is_gpu_key(uuid), "{uuid}");
+            assert!(!is_gpu_uuid(uuid), "{uuid}");
         }
     }
 
     #[test]
-    fn two_gpus_may_not_share_a_uuid() {
+    fn a_newer_version_is_told_before_its_heartbeat_is_looked_at() {
+        let newer = GOOD.replace(r#""v":1"#, r#""v":2"#);
+        let heartbeat = beat(&newer).to_string().replace("v1", "v2");
+        assert_eq!(read(&newer, &heartbeat), Err(ReportError::Version { found: 2 }));
+    }
+
+    #[test]
+    fn a_gpu_without_a_uuid_of_its_own_is_told_from_the_others() {
         let mut report = Report::parse(GOOD).unwrap();
-        report.gpus.push(report.gpus[0].clone());
-        let text = report.print().unwrap();
-        assert!(matches!(Report::parse(&text), Err(ReportError::Identifier { .. })));
+        for id in ["", "GPU-2", "gpu-2", "../GPU", "-GPU", "GPU_4", "GPU-\u{fc}", &"G".repeat(49), "GPU-3"] {
+            report.gpus.push(Gpu { id: id.to_owned(), ..report.gpus[0].clone() });
+        }
+        let report = Report::parse(&report.print().unwrap()).unwrap();
+        let distinct = report.gpus.iter().filter(|gpu| report.is_distinct(gpu));
+        assert_eq!(distinct.map(|gpu| gpu.id.as_str()).collect::<Vec<_>>(), ["GPU-1", "GPU-3"]);
     }
 
     #[test]

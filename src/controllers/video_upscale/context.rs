@@ -134,8 +134,8 @@ impl Context {
     }
 
     /// What the fleet could offer.
-    pub fn offer(&self, gpu: &GpuRequirements, now: Timestamp) -> Offer {
-        let matching = self.fleet.matching_gpus(gpu, now);
+    pub fn offer(&self, gpu: &GpuRequirements) -> Offer {
+        let matching = self.fleet.matching_gpus(gpu);
         Offer {
             gpus: matching.gpus,
             largest_gpu: matching.largest_bytes,

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::api::conditions::ScheduledReason;
 use crate::api::profile::FirstEnd;
-use crate::fleet::demand::Cause;
+use crate::fleet::demand::{Cause, Unread};
 
 /// First time that a card or node cools down.
 const FIRST_COOL_DOWN: Duration = Duration::from_secs(60);
@@ -88,6 +88,8 @@ pub struct SeenNeed {
 pub struct ToldWait {
     /// GPUs by cause.
     pub causes: BTreeMap<Cause, u32>,
+    /// Nodes whose reports cannot be used.
+    pub unread: Unread,
     /// When.
     pub at: Timestamp,
 }

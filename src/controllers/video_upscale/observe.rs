@@ -68,7 +68,7 @@ pub async fn observe(seen: &JobKey, ctx: &Context, now: Timestamp) -> Result<Opt
             Some((gpu, GpuView { at, sound, attribution, gpu: view.gpu }))
         })
         .collect();
-    let fleet = job.as_ref().map(|job| ctx.offer(&job.gpu, now)).unwrap_or_default();
+    let fleet = job.as_ref().map(|job| ctx.offer(&job.gpu)).unwrap_or_default();
     let live_jobs = job.as_ref().map(|job| live_jobs(ctx, &key, job)).unwrap_or_default();
     Ok(Some(Observed {
         job,

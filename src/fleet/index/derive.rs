@@ -8,12 +8,16 @@ use jiff::Timestamp;
 
 use super::look::{beat, freshness};
 use super::{Entry, Fleet, Freshness, live_pods};
+use crate::api::quantity::GIB;
 use crate::api::report::{Attribution, ComputeMode, Gpu, Health, Kind, Process, Report, State};
 use crate::fleet::claim::{Claim, JobKey, lease_name};
 use crate::fleet::demand::{Cause, PodRequests};
 use crate::fleet::node::Inventory;
 use crate::fleet::pod::{PodFacts, PodStage};
-use crate::fleet::snapshot::{Card, Room, Snapshot, Spot};
+use crate::fleet::snapshot::{Card, Company, Room, Snapshot, Spot};
+
+/// Memory without a process that is still the driver's own, bytes.
+const UNEXPLAINED: u64 = GIB;
 
 /// Our own pods on a node, by UID.
 type Pods<'a> = BTreeMap<&'a str, &'a PodFacts>;
@@ -104,7 +108,8 @@ impl Fleet {
         let tests = [
             (report.ns != self.release, Cause::OtherRelease),
             (!fresh, Cause::Stale),
-            (gpu.h != Health::Ok || blind || twice || gpu.free.is_none(), Cause::Unhealthy),
+            (gpu.h != Health::Ok || blind || twice || !report.is_distinct(gpu), Cause::Unhealthy),
+            (gpu.free.is_none(), Cause::Unhealthy),
             (claim.is_some_and(|claim| claim.out.is_some()), Cause::Unhealthy),
             (gpu.mig || no_mode || entry.facts.excluded.covers(gpu.i, &gpu.id), Cause::Excluded),
             (!entry.facts.ready || entry.facts.unschedulable, Cause::NodeUnschedulable),
@@ -153,13 +158,14 @@ fn card(gpu: &Gpu, report: &Report, pods: &Pods<'_>, claim: Option<&Claim>) -> C
     let held: u64 = over.iter().filter_map(|process| process.b).fold(0, u64::saturating_add);
     let available = free.saturating_add(held).min(usable.max(free));
     let count = |all: u32, some: usize| all.saturating_sub(u32::try_from(some).unwrap_or(u32::MAX));
-    let procs = gpu.procs.as_ref();
-    let believable = report.attr != Attribution::None;
+    // A list of a nested PID namespace is short without an error.
+    let procs = gpu.procs.as_ref().filter(|_| report.attr == Attribution::Full);
     let own_bytes: u64 = ours.iter().filter_map(|process| process.b).fold(0, u64::saturating_add);
     let foreign_bytes = match procs.and_then(|procs| procs.b) {
         Some(all) => all.saturating_sub(own_bytes).saturating_add(gpu.una.unwrap_or(0)),
         None => usable.saturating_sub(available),
     };
+    let foreign = procs.map(|procs| count(procs.n, ours.len()));
     let living = procs.map(|procs| count(procs.n, over.len()));
     let exclusive = gpu.cm == Some(ComputeMode::ExclusiveProcess);
     let resident =
@@ -178,9 +184,23 @@ fn card(gpu: &Gpu, report: &Report, pods: &Pods<'_>, claim: Option<&Claim>) -> C
         usable,
         free,
         available,
-        foreign: procs.filter(|_| believable).map(|procs| count(procs.n, ours.len())),
+        foreign,
         foreign_bytes,
+        company: company(gpu, foreign),
         closed,
+    }
+}
+
+/// Who else is on a GPU with so many foreign processes; `None`: nobody knows how many.
+fn company(gpu: &Gpu, foreign: Option<u32>) -> Company {
+    let mut living = gpu.procs.iter().flat_map(|procs| &procs.top).filter(|process| !process.ended());
+    // Clients (M) of a server that is too small to be listed betray it.
+    if living.any(|process| process.k == Kind::Mps || process.t.contains('M')) {
+        Company::Server
+    } else if foreign != Some(0) || gpu.leak || gpu.una.is_none_or(|una| una > UNEXPLAINED) {
+        Company::Others
+    } else {
+        Company::None
     }
 }
 

@@ -65,13 +65,14 @@ impl Fleet {
         self.past.get(&lease_name(gpu)).into_iter().flatten().map(String::as_str)
     }
 
-    /// The node of a GPU with its report and what that says of it; `None` if no report or more than one names it.
+    /// The node of a GPU with its report and what that says of it; `None` if it is not named exactly once.
     pub fn site(&self, gpu: &str) -> Option<(&NodeFacts, &Arc<Report>, &Gpu)> {
         let key = lease_name(gpu);
         let nodes = self.sites.get(&key).filter(|nodes| nodes.len() == 1)?;
         let facts = &self.nodes.get(nodes.first()?)?.facts;
         let report = facts.report()?;
         let gpu = report.gpus.iter().find(|gpu| lease_name(&gpu.id) == key)?;
+        let gpu = Some(gpu).filter(|gpu| report.is_distinct(gpu))?;
         Some((facts, report, gpu))
     }
 
@@ -101,8 +102,8 @@ impl Fleet {
         freshness(entry, now)
     }
 
-    /// What the fleet could offer to a job with these requirements: GPUs of our release whose reports are not dead,
-    /// that are not excluded and match, whoever uses them now.
+    /// What the fleet could offer to a job with these requirements: GPUs of our release on ready nodes whose reports are
+    /// not dead, that are not excluded and match, whoever uses them now.
     pub fn matching(&self, wanted: &GpuRequirements, now: Timestamp) -> Matching {
         let mut all = Matching::default();
         let mut models: BTreeMap<&str, bool> = BTreeMap::new();
@@ -112,11 +113,12 @@ impl Fleet {
             if report.ns != self.release || freshness(entry, now).is_none_or(|f| f == Freshness::Dead) {
                 continue;
             }
-            if !wanted.admits_node(&facts.labels) {
+            if !facts.ready || !wanted.admits_node(&facts.labels) {
                 continue;
             }
             let mut count = 0_u32;
-            for gpu in report.gpus.iter().filter(|gpu| !gpu.mig && !facts.excluded.covers(gpu.i, &gpu.id)) {
+            let out = |gpu: &Gpu| gpu.mig || facts.excluded.covers(gpu.i, &gpu.id);
+            for gpu in report.gpus.iter().filter(|gpu| !out(gpu) && report.is_distinct(gpu)) {
                 if *models.entry(gpu.n.as_str()).or_insert_with(|| wanted.admits_model(&gpu.n)) {
                     count = count.saturating_add(1);
                     let usable = gpu.tot.map(|total| total.saturating_sub(gpu.rsv.unwrap_or(0)));

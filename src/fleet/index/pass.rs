@@ -22,7 +22,7 @@ const FEW: usize = 64;
 pub(super) struct Told {
     outlook: Outlook,
     /// When the job was last woken for it, and with what.
-    woken: Timestamp,
+    pub(super) woken: Timestamp,
     with: Outlook,
 }
 
@@ -175,5 +175,5 @@ fn same_kind(a: &Outlook, b: &Outlook) -> bool {
 
 /// Whether two outlooks differ in nothing but figures that move by themselves.
 fn alike(a: &Outlook, b: &Outlook) -> bool {
-    a.unplaced == b.unplaced && a.wait.causes == b.wait.causes
+    a.unplaced == b.unplaced && a.wait.causes == b.wait.causes && a.wait.unread == b.wait.unread
 }

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::api::quantity::GIB;
 use crate::fleet::claim::Mark;
-use crate::fleet::demand::GpuRequirements;
+use crate::fleet::demand::{Cause, GpuRequirements, Unread};
 use crate::fleet::fixtures::*;
 use crate::fleet::pod::PodStage;
 
@@ -32,6 +32,85 @@ fn a_report_that_was_old_when_first_seen_is_old() {
         all.apply_node(node("node-a", &[gpu(0, "GPU-A", 24)]), at(seen));
         assert_eq!(all.freshness("node-a", at(seen)), Some(expected), "{seen}");
     }
+}
+
+#[test]
+fn a_wrong_clock_of_the_node_matters_at_the_first_sight_only() {
+    let late = |seconds: i64, free: u64| {
+        let report = report(&[gpu(0, "GPU-A", free)], at(seconds - 960));
+        NodeFacts::of(&node_of("node-a", &report, json!({}))).unwrap()
+    };
+    let mut all = Fleet::new(RELEASE);
+    all.apply_node(late(0, 24), at(0));
+    assert_eq!(all.freshness("node-a", at(0)), Some(Freshness::Stale));
+    all.apply_node(late(300, 23), at(300));
+    assert_eq!(all.freshness("node-a", at(300)), Some(Freshness::Fresh), "it was seen to change");
+    assert_eq!(all.freshness("node-a", at(961)), Some(Freshness::Stale));
+}
+
+#[test]
+fn a_step_of_our_own_clock_ages_nothing() {
+    let mine = job("media", "mine");
+    for step in [3600, -3600] {
+        let mut all = fleet(vec![node("node-a", &[gpu(0, "GPU-A", 9)])]);
+        all.set_demand(demand(&mine, 1));
+        pass_and_undo(&mut all, 0);
+        all.clock_stepped(SignedDuration::from_secs(step));
+        let after = |seconds: i64| at(step + seconds);
+        let given = all.decide(after(59));
+        assert_eq!(given.len(), 0, "patience has not run out");
+        assert_eq!(all.freshness("node-a", after(660)), Some(Freshness::Fresh));
+        assert_eq!(all.freshness("node-a", after(661)), Some(Freshness::Stale));
+        assert_eq!(all.decide(after(60)).len(), 1, "patience has run out");
+    }
+}
+
+#[test]
+fn gpus_of_nodes_that_are_not_ready_are_not_offered() {
+    let lost = node_with("node-a", &[gpu(0, "GPU-A", 24)], json!({"status": {"conditions": []}}));
+    let all = fleet(vec![lost, node("node-b", &[gpu(0, "GPU-B", 24)])]);
+    assert_eq!(all.matching(&GpuRequirements::default(), at(0)).gpus, 1);
+}
+
+#[test]
+fn of_a_report_with_an_odd_uuid_or_twins_the_other_gpus_are_used() {
+    let mine = job("media", "mine");
+    let odd = ["GPU-A", "", "../GPU", "GPU-T", "gpu-t"];
+    let cards: Vec<_> = (0..).zip(odd).map(|(index, uuid)| gpu(index, uuid, 24)).collect();
+    let mut all = fleet(vec![node("node-a", &cards)]);
+    all.set_demand(demand(&mine, 9));
+    let given = all.decide(at(0));
+    assert_eq!(given.iter().map(|given| given.grant.gpu.as_str()).collect::<Vec<_>>(), ["GPU-A"]);
+    all.tell(true, at(0));
+    let causes = &all.outlook(&mine).unwrap().wait.causes;
+    assert_eq!(causes, &BTreeMap::from([(Cause::Unhealthy, 4), (Cause::Ours, 1)]));
+    assert_eq!(all.matching(&GpuRequirements::default(), at(0)).gpus, 1);
+    assert!(all.site("gpu-t").is_none() && all.site("gpu-a").is_some());
+}
+
+#[test]
+fn a_report_that_cannot_be_used_is_told_with_its_node() {
+    let mine = job("media", "mine");
+    let broken = |version: u32| {
+        let mut report = report(&[gpu(0, "GPU-A", 24)], at(0));
+        report["v"] = version.into();
+        NodeFacts::of(&node_of("node-a", &report, json!({}))).unwrap()
+    };
+    let mut all = fleet(vec![broken(2)]);
+    all.set_demand(demand(&mine, 1));
+    let told = |all: &mut Fleet, seconds: i64| {
+        pass_and_undo(all, seconds);
+        let woken = all.tell(true, at(seconds)).len();
+        (woken, all.outlook(&mine).unwrap().wait.unread.clone())
+    };
+    let why = |version: u32| format!("the report has schema version {version}; this reader knows 1");
+    let expected = |version: u32| Unread { nodes: 1, first: Some(("node-a".to_owned(), why(version))) };
+    assert_eq!(told(&mut all, 0), (1, expected(2)));
+    all.apply_node(broken(3), at(1));
+    assert_eq!(told(&mut all, 1), (0, expected(3)), "known, and told a minute after the last");
+    assert_eq!(told(&mut all, 61), (1, expected(3)));
+    all.apply_node(node("node-a", &[gpu(0, "GPU-A", 9)]), at(62));
+    assert_eq!(told(&mut all, 130).1, Unread::default());
 }
 
 #[test]

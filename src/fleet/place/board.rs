@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Placement;
 use super::class::Class;
@@ -12,6 +12,7 @@ use super::job::{Ask, Job};
 use super::ladder::Ladder;
 use super::queue::Spaces;
 use crate::fleet::claim::{AttemptId, Grant, JobKey, SeenBefore};
+use crate::fleet::clock::stepped;
 use crate::fleet::demand::{Demand, Outlook, Wait};
 use crate::fleet::snapshot::{Asked, Card, Snapshot, Spot, Starved};
 
@@ -49,6 +50,16 @@ impl Board {
     /// The instant of the last change or decision.
     pub fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// The wall clock has been set: the patience of jobs keeps its age.
+    pub fn clock_stepped(&mut self, step: SignedDuration) {
+        self.now = stepped(self.now, step);
+        for ask in self.jobs.iter_mut().flatten().filter_map(|job| job.ask.as_mut()) {
+            if let Some(starved) = &mut ask.asked.starved {
+                starved.since = stepped(starved.since, step);
+            }
+        }
     }
 
     /// Whether the node is on the board.
@@ -268,6 +279,7 @@ impl Board {
                 best: self.floor.nearest(class),
                 products: self.floor.products.clone(),
                 stale_nodes: self.floor.stale_nodes(),
+                unread: self.floor.unread(),
             },
         })
     }

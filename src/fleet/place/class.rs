@@ -166,14 +166,13 @@ impl Class {
 
     /// What the card at a position is to this class. `node`: why none of its node will do, its room aside.
     fn standing(&self, index: usize, card: &Card, spot: &Spot, full: bool, node: Option<Cause>) -> Standing {
-        let forbids = self.demand.gpu.foreign == ForeignProcesses::Forbid;
         let causes = [
             card.closed,
             self.models.get(card.model).copied().flatten(),
             node,
             full.then_some(Cause::NodeFull),
             self.cooling.contains(&index).then_some(Cause::CoolingDown),
-            (forbids && card.foreign != Some(0)).then_some(Cause::ForeignProcesses),
+            (!card.company.suits(self.demand.gpu.foreign)).then_some(Cause::ForeignProcesses),
         ];
         let cause = causes.into_iter().flatten().min();
         let mut standing = Standing {

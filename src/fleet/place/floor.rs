@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::class::Class;
-use crate::fleet::demand::{Cause, Wanted};
+use crate::fleet::demand::{Cause, Unread, Wanted};
+use crate::fleet::node::Inventory;
 use crate::fleet::snapshot::{Card, Snapshot, Spot};
 
 /// Most product names and stale nodes that a wait tells of.
@@ -29,6 +30,8 @@ pub(super) struct Floor {
     first: Vec<usize>,
     /// Nodes with a card whose report is stale.
     stale: BTreeSet<usize>,
+    /// Nodes with a report that cannot be used.
+    unread: BTreeSet<usize>,
     /// Cards that are not closed, by model and foreign processes, then by available bytes and position.
     shelf: BTreeMap<(usize, u32), BTreeSet<(u64, usize)>>,
 }
@@ -96,6 +99,8 @@ impl Floor {
                 floor.stale.insert(card.spot);
             }
         }
+        let unread = floor.spots.iter().enumerate().filter(|(_, spot)| is_unread(spot));
+        floor.unread = unread.map(|(index, _)| index).collect();
         floor
     }
 
@@ -176,6 +181,11 @@ impl Floor {
             self.stale.insert(change.index);
         } else {
             self.stale.remove(&change.index);
+        }
+        if is_unread(&change.spot) {
+            self.unread.insert(change.index);
+        } else {
+            self.unread.remove(&change.index);
         }
         if let Some(place) = self.spots.get_mut(change.index) {
             *place = change.spot;
@@ -278,11 +288,25 @@ impl Floor {
         stale.take(MOST_TOLD).map(|spot| spot.facts.name.clone()).collect()
     }
 
+    /// Nodes with a report that cannot be used.
+    pub(super) fn unread(&self) -> Unread {
+        let first = self.unread.first().and_then(|index| self.spots.get(*index));
+        let first = first.and_then(|spot| match &spot.facts.inventory {
+            Inventory::Invalid(error) => Some((spot.facts.name.clone(), error.to_string())),
+            Inventory::Missing | Inventory::Known { .. } => None,
+        });
+        Unread { nodes: u32::try_from(self.unread.len()).unwrap_or(u32::MAX), first }
+    }
+
     /// A card and its node.
     pub(super) fn site(&self, index: usize) -> Option<(&Card, &Spot)> {
         let card = self.cards.get(index)?;
         Some((card, self.spots.get(card.spot)?))
     }
+}
+
+fn is_unread(spot: &Spot) -> bool {
+    matches!(spot.facts.inventory, Inventory::Invalid(_))
 }
 
 /// Foreign processes on a card, as far as they can be told: where the lists cannot be read, memory speaks.

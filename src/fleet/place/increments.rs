@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -43,8 +44,10 @@ enum Event {
     Ask { job: u8, sort: u8, parallelism: u32, segments: Vec<(u32, u32, u8)> },
     /// A job asks no more.
     Drop { job: u8 },
-    /// Time passes, or the clock is set back.
+    /// Time passes, or the clock is set back unnoticed.
     Wait { seconds: i64 },
+    /// The clock is set.
+    Step { seconds: i64 },
     /// The claim of the oldest placement that is being written: is won, lost, or nobody knows.
     Settle { outcome: u8 },
     /// A claim is given back.
@@ -71,6 +74,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..JOBS).prop_map(|job| Event::Drop { job }),
         3 => (0_i64..400).prop_map(|seconds| Event::Wait { seconds }),
         1 => Just(Event::Wait { seconds: -120 }),
+        1 => (-500_i64..500).prop_map(|seconds| Event::Step { seconds }),
         4 => (0_u8..3).prop_map(|outcome| Event::Settle { outcome }),
         2 => (card, any::<bool>()).prop_map(|(card, written)| Event::GiveBack { card, written }),
         4 => Just(Event::Decide),
@@ -133,6 +137,10 @@ impl World {
             Event::Ask { job, sort, parallelism, segments } => self.ask(job, sort, parallelism, &segments),
             Event::Drop { job } => self.fleet.drop_demand(&job_of(job)),
             Event::Wait { seconds } => self.clock += if self.clock + seconds < 0 { 0 } else { seconds },
+            Event::Step { seconds } => {
+                self.clock += seconds;
+                self.fleet.clock_stepped(SignedDuration::from_secs(seconds));
+            }
             Event::Settle { outcome } => self.settle(outcome),
             Event::GiveBack { card, written } => self.give_back(card, written),
             Event::Decide => {}
@@ -150,11 +158,13 @@ impl World {
                 let fields = match sort {
                     0 => json!({"h": "bad"}),
                     1 => json!({"mig": true}),
-                    2 => json!({"cm": "ep", "procs": procs}),
+                    2 => json!({"cm": "exclusive-process", "procs": procs}),
                     3 => json!({"procs": {"n": 1, "b": 2 * GIB, "top": [process("p0")]}}),
                     4 => json!({"procs": {"n": 1, "b": 2 * GIB, "top": [process("p1")]}}),
                     5 => json!({"n": "NVIDIA H100", "tot": 80 * GIB, "procs": procs}),
                     6 => json!({"procs": null}),
+                    8 => json!({"procs": procs, "leak": true}),
+                    9 => json!({"procs": {"n": 1, "b": 0, "top": [{"k": "mps", "p": 1, "b": 0, "t": "C"}]}}),
                     _ => json!({"procs": procs}),
                 };
                 // The first card of the first node turns up elsewhere, too.

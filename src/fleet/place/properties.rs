@@ -169,7 +169,7 @@ proptest! {
             for card in &snapshot.cards {
                 let used = pass.placements.iter().filter(|p| p.grant.node == snapshot.spots[card.spot].facts.name).count();
                 let room = snapshot.spots[card.spot].room.cpu_millis >= (used as u64 + 1) * 1000;
-                let forbidden = demand.gpu.foreign == ForeignProcesses::Forbid && card.foreign != Some(0);
+                let forbidden = !card.company.suits(demand.gpu.foreign);
                 let usable = card.closed.is_none() && !forbidden && card.available >= on(need, card) + GIB && room;
                 prop_assert!(!usable || taken.contains(card.uuid.as_ref()), "{} is left over", card.uuid);
             }
@@ -189,7 +189,7 @@ proptest! {
         }
         let need = demand.steps.iter().find(|need| need.step == first.grant.step).unwrap();
         let ranks = snapshot.cards.iter().enumerate().filter_map(|(index, card)| {
-            let forbidden = demand.gpu.foreign == ForeignProcesses::Forbid && card.foreign != Some(0);
+            let forbidden = !card.company.suits(demand.gpu.foreign);
             let room = snapshot.spots[card.spot].room.holds(demand.requests);
             let will_do = card.closed.is_none() && !forbidden && room && card.available >= on(need, card) + GIB;
             let foreign = card.foreign.filter(|_| demand.gpu.foreign != ForeignProcesses::Tolerate).unwrap_or(0);

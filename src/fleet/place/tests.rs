@@ -252,6 +252,44 @@ fn empty_cards_come_first_or_only_or_alike() {
 }
 
 #[test]
+fn who_puts_up_with_which_company() {
+    use ForeignProcesses::{Avoid, Forbid, Tolerate};
+    let mine = job("media", "mine");
+    let listed = |kind: &str, flags: &str| json!({"procs": {"n": 1, "b": 0, "top": [{"k": kind, "p": 9, "b": 0, "t": flags}]}});
+    for (name, attribution, fields, admitted) in [
+        ("nobody", "full", json!({}), &[Forbid, Avoid, Tolerate][..]),
+        ("a host process", "full", listed("host", "C"), &[Avoid, Tolerate]),
+        (
+            "an ended process",
+            "full",
+            json!({"procs": {"top": [listed("host", "CE")["procs"]["top"][0]]}}),
+            &[Forbid, Avoid, Tolerate],
+        ),
+        ("the driver's own memory", "full", json!({"una": GIB}), &[Forbid, Avoid, Tolerate]),
+        ("memory that nobody explains", "full", json!({"una": GIB + 1}), &[Avoid, Tolerate]),
+        ("memory of which nobody knows", "full", json!({"una": null}), &[Avoid, Tolerate]),
+        ("leaked memory", "full", json!({"leak": true}), &[Avoid, Tolerate]),
+        ("an empty list of a nested namespace", "namespace", json!({}), &[Avoid, Tolerate]),
+        ("no lists", "none", json!({}), &[Avoid, Tolerate]),
+        ("an exclusive card", "full", json!({"cm": "exclusive-process"}), &[Forbid, Avoid, Tolerate]),
+        ("an exclusive card, nested", "namespace", json!({"cm": "exclusive-process"}), &[]),
+        ("an MPS server", "full", listed("mps", "C"), &[Tolerate]),
+        ("an MPS client", "full", listed("pod", "MC"), &[Tolerate]),
+    ] {
+        let mut said = report(&[gpu_with(0, "GPU-A", 20, fields)], at(0));
+        said["attr"] = attribution.into();
+        let node = NodeFacts::of(&node_of("node-a", &said, json!({}))).unwrap();
+        for policy in [Forbid, Avoid, Tolerate] {
+            let mut wish = demand(&mine, 1);
+            wish.gpu.foreign = policy;
+            let pass = ask(&mut fleet(vec![node.clone()]), wish);
+            let expected = if admitted.contains(&policy) { Cause::Ours } else { Cause::ForeignProcesses };
+            assert_eq!(cause(&pass), expected, "{name}, {policy:?}");
+        }
+    }
+}
+
+#[test]
 fn the_tightest_card_is_taken_and_ties_go_by_node_and_index() {
     let mut fleet = fleet(vec![
         node("node-b", &[gpu(0, "GPU-C", 20), gpu(1, "GPU-D", 18)]),

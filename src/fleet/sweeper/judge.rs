@@ -1,6 +1,8 @@
 //! What a claim needs of the sweeper, as far as memory can tell.
 
-use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use crate::api::quantity::GIB;
 use crate::api::report::{Attribution, State};
@@ -10,7 +12,7 @@ use crate::fleet::handle::{FleetHandle, GpuView};
 use crate::fleet::index::{Freshness, live_pods};
 
 /// How long another process's claim may stand without a pod.
-const ABANDONED: SignedDuration = SignedDuration::from_secs(30);
+const ABANDONED: Duration = Duration::from_secs(30);
 /// Memory that may be missing, or unexplained, when it counts as back, bytes.
 const TOLERANCE: u64 = GIB;
 
@@ -30,14 +32,23 @@ pub(super) enum Case {
     Changed,
 }
 
-/// Judges a claim that has stood as it is since `since`, by our own clock.
-pub(super) fn judge(claim: &Claim, fleet: &FleetHandle, since: Timestamp, now: Timestamp) -> Case {
+/// For how long a claim has stood as it is, as far as this process has seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stood {
+    /// Since when, by the wall clock.
+    pub(super) since: Timestamp,
+    /// How long, whatever the wall clock was set to.
+    pub(super) length: Duration,
+}
+
+/// Judges a claim that has stood as it is for so long.
+pub(super) fn judge(claim: &Claim, fleet: &FleetHandle, stood: Stood, now: Timestamp) -> Case {
     let view = fleet
         .node_view(&claim.gpu)
         .filter(|view| fleet.lock().freshness(&view.node, now) == Some(Freshness::Fresh));
     if claim.quarantined.is_some() {
         let in_use = fleet.lock().is_in_use(&claim.gpu);
-        let proved = !in_use && view.is_some_and(|view| is_back(claim, &view, since));
+        let proved = !in_use && view.is_some_and(|view| is_back(claim, &view, stood.since));
         return if proved { Case::Proved } else { Case::Fine };
     }
     if let Some(out) = &claim.out {
@@ -48,7 +59,7 @@ pub(super) fn judge(claim: &Claim, fleet: &FleetHandle, since: Timestamp, now: T
     let node = claim.grant.as_ref().map_or("", |grant| grant.node.as_str());
     let there = fleet.lock().pod_of(holder, node).is_some();
     let others = claim.actor != fleet.config().actor;
-    Case::Held { abandoned: others && !there && now.duration_since(since) > ABANDONED }
+    Case::Held { abandoned: others && !there && stood.length > ABANDONED }
 }
 
 /// Whether a report sampled after the end shows none of the pod's processes, and its memory back.

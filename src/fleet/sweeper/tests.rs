@@ -1,6 +1,9 @@
+use std::time::Duration;
+
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::judge::{Case, judge};
+use super::judge::{Case, Stood, judge};
 use super::{FirstSeen, sweep};
 use crate::api::keys;
 use crate::api::quantity::GIB;
@@ -18,6 +21,8 @@ fn handle(api: &FakeApi) -> (FleetHandle, Claims) {
     let claims = fleet.claims(&api.client());
     (fleet, claims)
 }
+
+const STOOD: Stood = Stood { since: Timestamp::UNIX_EPOCH, length: Duration::ZERO };
 
 /// A node whose report was sampled then.
 fn sampled(gpu: Value, seconds: i64) -> NodeFacts {
@@ -49,7 +54,7 @@ async fn a_quarantine_ends_by_proof_only() {
     ] {
         let (fleet, _) = handle(&FakeApi::default());
         fleet.lock().apply_node(node, at(101));
-        assert_eq!(judge(&quarantined("lost pod", 100), &fleet, at(0), at(102)), expected, "{name}");
+        assert_eq!(judge(&quarantined("lost pod", 100), &fleet, STOOD, at(102)), expected, "{name}");
     }
 }
 
@@ -57,9 +62,9 @@ async fn a_quarantine_ends_by_proof_only() {
 async fn a_quarantine_does_not_end_while_a_pod_may_use_the_gpu_or_the_report_is_old() {
     let (fleet, _) = handle(&FakeApi::default());
     fleet.lock().apply_node(sampled(gpu(0, "GPU-A", 24), 101), at(101));
-    assert_eq!(judge(&quarantined("lost pod", 100), &fleet, at(0), at(101 + 661)), Case::Fine);
+    assert_eq!(judge(&quarantined("lost pod", 100), &fleet, STOOD, at(101 + 661)), Case::Fine);
     fleet.lock().apply_pod(pod("p2", "GPU-A", PodStage::MayUseGpu));
-    assert_eq!(judge(&quarantined("lost pod", 100), &fleet, at(0), at(102)), Case::Fine);
+    assert_eq!(judge(&quarantined("lost pod", 100), &fleet, STOOD, at(102)), Case::Fine);
 }
 
 #[tokio::test]
@@ -76,7 +81,7 @@ async fn a_card_that_is_out_comes_back_when_health_or_driver_changes() {
         ("GpuFault (health Ok, driver 570.1)", Case::Changed),
         ("GpuFault (health and driver unknown)", Case::Changed),
     ] {
-        assert_eq!(judge(&out(cause), &fleet, at(0), at(2)), expected, "{cause}");
+        assert_eq!(judge(&out(cause), &fleet, STOOD, at(2)), expected, "{cause}");
     }
 }
 
@@ -110,10 +115,11 @@ fn scene(actor: &str, job_uid: Option<&str>, phase: Option<&str>) -> Scene {
 }
 
 impl Scene {
-    /// Sweeps at once and again that many seconds later; whether the claim is free then.
-    async fn is_released_after(&self, seconds: i64) -> bool {
+    /// Sweeps at once and again that many seconds later; whether the claim is free then. The wall clock has been put
+    /// an hour forward or back meanwhile.
+    async fn is_released_after(&self, seconds: u64, set: i64) -> bool {
         let mut seen = FirstSeen::new();
-        for now in [at(0), at(seconds)] {
+        for now in [(at(0), Duration::ZERO), (at(set), Duration::from_secs(seconds))] {
             sweep(&self.fleet, &self.claims, &self.api.client(), &mut seen, now).await;
         }
         let lease = self.api.lock().objects[&lease_path("gpu-a")].clone();
@@ -134,8 +140,10 @@ async fn claims_go_back_when_nobody_will_use_them() {
         ("another's claim, abandoned", "other", Some(uid.as_str()), None, 31, true),
         ("another's claim with a pod", "other", Some(uid.as_str()), Some("Pending"), 600, false),
     ] {
-        let scene = scene(actor, job_uid, phase);
-        assert_eq!(scene.is_released_after(seconds).await, released, "{name}");
+        for set in [-3600, 3600] {
+            let scene = scene(actor, job_uid, phase);
+            assert_eq!(scene.is_released_after(seconds, set).await, released, "{name}");
+        }
     }
 }
 
@@ -147,7 +155,7 @@ async fn a_job_that_cannot_be_read_keeps_its_claims() {
         "/apis/upscale.video/v1alpha1/namespaces/media/videoupscales/mine",
         json!({"metadata": {"uid": 7}}),
     );
-    assert!(!scene.is_released_after(600).await);
+    assert!(!scene.is_released_after(600, 600).await);
 }
 
 #[tokio::test]
@@ -167,7 +175,7 @@ async fn of_two_pods_on_one_gpu_the_one_that_the_claim_does_not_name_is_deleted(
     }
     let path = "/api/v1/namespaces/media/pods/pod-p2";
     scene.api.put(path, json!({"metadata": {"name": "pod-p2", "namespace": "media", "uid": "p2"}}));
-    scene.is_released_after(1).await;
+    scene.is_released_after(1, 1).await;
     let state = scene.api.lock();
     assert!(!state.objects.contains_key(path));
     assert!(state.objects.contains_key(&format!("/api/v1/namespaces/media/pods/{name}")));

@@ -1,6 +1,6 @@
 //! MIG instances of a GPU. Handles die with their instances, so they are asked for anew each time.
 
-use video_upscale::api::report::is_gpu_key;
+use video_upscale::api::report::is_gpu_uuid;
 
 use super::NvmlProbe;
 use crate::gpu::Instance;
@@ -17,7 +17,7 @@ pub fn read(probe: &NvmlProbe, index: u32) -> Result<Vec<Instance>, Fault> {
     for slot in 0..slots {
         let Ok(device) = probe.call("mig_device", || parent.mig_device_by_index(slot)) else { continue };
         let Ok(uuid) = probe.call("mig_uuid", || device.uuid()) else { continue };
-        if is_gpu_key(&uuid) {
+        if is_gpu_uuid(&uuid) {
             instances.push(Instance { uuid, memory: probe.memory_of(&device).ok() });
         }
     }

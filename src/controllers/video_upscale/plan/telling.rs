@@ -14,6 +14,7 @@ use crate::api::video_upscale::SegmentCounts;
 use crate::controllers::video_upscale::job::Job;
 use crate::controllers::video_upscale::memory::{ToldWait, after, since};
 use crate::controllers::video_upscale::seen::{Progress, SeenPod};
+use crate::fleet::demand::Wait;
 
 /// A wait is told anew at most this often.
 const WAIT_TOLD: Duration = Duration::from_secs(60);
@@ -153,10 +154,14 @@ fn scheduled(
         return;
     }
     let reason = wait::reason(&outlook.wait);
-    if is_told(draft, reason, &outlook.wait.causes) {
+    if is_told(draft, reason, &outlook.wait) {
         return;
     }
-    draft.memory.told_wait = Some(ToldWait { causes: outlook.wait.causes.clone(), at: draft.now });
+    draft.memory.told_wait = Some(ToldWait {
+        causes: outlook.wait.causes.clone(),
+        unread: outlook.wait.unread.clone(),
+        at: draft.now,
+    });
     let why = &draft.observed.volumes.why;
     let message = match reason {
         ScheduledReason::VolumeNotHere if !why.is_empty() => {
@@ -173,15 +178,14 @@ fn scheduled(
 }
 
 /// Whether that wait stands in the status already: same word, and same counts or told a moment ago.
-fn is_told(
-    draft: &Draft<'_>,
-    reason: ScheduledReason,
-    causes: &std::collections::BTreeMap<crate::fleet::demand::Cause, u32>,
-) -> bool {
+fn is_told(draft: &Draft<'_>, reason: ScheduledReason, wait: &Wait) -> bool {
     let same_word = find(&draft.status.conditions, ConditionType::Scheduled)
         .is_some_and(|told| told.reason == reason.as_str() && told.status == "False");
     let told = draft.memory.told_wait.as_ref();
-    let fresh = told.is_some_and(|told| told.causes == *causes || since(told.at, draft.now) < WAIT_TOLD);
+    let fresh = told.is_some_and(|told| {
+        let same = told.causes == wait.causes && told.unread == wait.unread;
+        same || since(told.at, draft.now) < WAIT_TOLD
+    });
     same_word && fresh
 }
 

@@ -54,6 +54,9 @@ pub fn reason(wait: &Wait) -> ScheduledReason {
 /// The line for a wait.
 pub fn message(wait: &Wait, wanted: &GpuRequirements) -> String {
     let text = match reason(wait) {
+        ScheduledReason::ReportMissing if wait.unread.nodes > 0 => {
+            "no node has a usable GPU report".to_owned()
+        }
         ScheduledReason::ReportMissing => {
             "no node has a GPU report; is the agent DaemonSet running, and are there GPU nodes?".to_owned()
         }
@@ -62,7 +65,13 @@ pub fn message(wait: &Wait, wanted: &GpuRequirements) -> String {
         }
         _ => counted(wait),
     };
-    cut(text)
+    match &wait.unread.first {
+        Some((node, why)) if wait.unread.nodes == 1 => cut(format!("{text}; {node} is left out: {why}")),
+        Some((node, why)) => {
+            cut(format!("{text}; {} nodes are left out, {node} as {why}", wait.unread.nodes))
+        }
+        None => cut(text),
+    }
 }
 
 fn no_match(wait: &Wait, wanted: &GpuRequirements) -> String {
@@ -139,6 +148,7 @@ fn cut(text: String) -> String {
 mod tests {
     use super::*;
     use crate::api::quantity::GIB;
+    use crate::fleet::demand::Unread;
 
     fn wait(causes: &[(Cause, u32)]) -> Wait {
         Wait {
@@ -149,6 +159,7 @@ mod tests {
             best: Some(("gpu-b".into(), 3, 8_804_000_000)),
             products: [("L40S".to_owned(), 8), ("RTX A4000".to_owned(), 6)].into(),
             stale_nodes: ["gpu-a".to_owned()].into(),
+            unread: Unread::default(),
         }
     }
 
@@ -187,6 +198,24 @@ mod tests {
             "no GPU matches products [H100]; there are L40S (8), RTX A4000 (6)"
         );
         assert!(message(&wait(&[]), &none).starts_with("no node has a GPU report"));
+    }
+
+    #[test]
+    fn nodes_with_reports_that_cannot_be_used_are_named_with_what_is_wrong() {
+        let why = "the report has schema version 2; this reader knows 1".to_owned();
+        let unread = |nodes| Unread { nodes, first: Some(("gpu-a".to_owned(), why.clone())) };
+        let none = GpuRequirements::default();
+        assert_eq!(
+            message(&Wait { unread: unread(1), ..wait(&[]) }, &none),
+            "no node has a usable GPU report; gpu-a is left out: the report has schema version 2; this reader knows 1"
+        );
+        let some = Wait { unread: unread(3), ..wait(&[(Cause::Ours, 2)]) };
+        assert_eq!(reason(&some), ScheduledReason::NotEnoughFreeMemory);
+        assert_eq!(
+            message(&some, &none),
+            "0 of 2 GPUs fit 13.1Gi + 1.0Gi headroom: 2 run VideoUpscales; 3 nodes are left out, gpu-a as the report \
+             has schema version 2; this reader knows 1"
+        );
     }
 
     #[test]
