@@ -9,7 +9,7 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{Api, DeleteParams, Preconditions};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -18,13 +18,13 @@ use tokio::task::JoinHandle;
 use video_upscale::api::keys::{self, Role};
 use video_upscale::api::quantity::GIB;
 use video_upscale::api::report::Kind;
-use video_upscale::api::worker::{
-    self, Code, End, FinishFigures, MergeFigures, PrepareFigures, ProbeFigures,
-};
+use video_upscale::api::worker::{Code, End, FinishFigures, MergeFigures, PrepareFigures};
 
 use crate::engine::{self, Work};
+use crate::played::cluster::uid;
+use crate::played::containers::{self, container, end, ended, message, seconds};
 use crate::world::{
-    Alive, CROWDED, Owner, Part, PlayedNode, SEGMENTS, TOO_LARGE, World, need, number, uid, until,
+    Alive, CROWDED, Owner, Part, PlayedNode, SEGMENTS, TOO_LARGE, World, need, number, until,
 };
 
 /// How long a container of ours takes.
@@ -115,22 +115,7 @@ async fn play(world: Arc<World>, pod: Pod) {
 
 async fn probe(world: &World, pod: &Pod) {
     tokio::time::sleep(QUICK).await;
-    let figures = ProbeFigures {
-        segments: SEGMENTS,
-        frames: u64::from(SEGMENTS * PICTURES),
-        longest_read: 77,
-        longest_owned: PICTURES,
-        width: 640,
-        height: 360,
-        scale: 2,
-        frame_rate: "24/1".to_owned(),
-        codec: "h264".to_owned(),
-        duration_ms: 8000,
-        warnings: Vec::new(),
-    };
-    let end = End { probe: Some(figures), ..end(Code::Done) };
-    let main = json!([ended("probe", Timestamp::now(), 0, &message(&end))]);
-    tell(world, pod, json!({"phase": "Succeeded", "containerStatuses": main})).await;
+    tell(world, pod, containers::probed(SEGMENTS, PICTURES)).await;
 }
 
 async fn merge(world: &World, pod: &Pod) {
@@ -253,55 +238,13 @@ fn begin(world: &World, node: &PlayedNode, work: &Work, owner: Owner) -> Child {
     engine
 }
 
-fn end(code: Code) -> End {
-    End {
-        v: worker::VERSION,
-        code,
-        message: "as played".to_owned(),
-        probe: None,
-        prepare: None,
-        finish: None,
-        merge: None,
-        redo: Vec::new(),
-    }
-}
-
-fn message(end: &End) -> String {
-    serde_json::to_string(end).unwrap()
-}
-
 fn running(name: &str, since: Timestamp) -> Value {
     container(name, json!({"running": {"startedAt": seconds(since)}}))
 }
 
-fn ended(name: &str, at: Timestamp, code: i32, message: &str) -> Value {
-    let reason = if code == 0 { "Completed" } else { "Error" };
-    container(
-        name,
-        json!({"terminated": {"exitCode": code, "reason": reason, "message": message,
-        "startedAt": seconds(at), "finishedAt": seconds(at)}}),
-    )
-}
-
-fn container(name: &str, state: Value) -> Value {
-    json!({"name": name, "image": "played", "imageID": "", "restartCount": 0, "ready": false, "state": state})
-}
-
-/// Kubernetes keeps whole seconds.
-fn seconds(at: Timestamp) -> Timestamp {
-    Timestamp::from_second(at.as_second()).unwrap()
-}
-
-/// Writes a pod's status; a pod that is gone needs none.
+/// Writes a pod's status.
 async fn tell(world: &World, pod: &Pod, status: Value) {
-    let patch = json!({"metadata": {"uid": uid(pod)}, "status": status});
-    let told = world
-        .ours::<Pod>()
-        .patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
-        .await;
-    match told {
-        Ok(_) => {}
-        Err(kube::Error::Api(refusal)) if matches!(refusal.code, 404 | 409) => {}
-        Err(error) => world.fault(format!("status of {}: {error}", pod.name_any())),
+    if let Err(why) = containers::tell(&world.ours(), pod, status).await {
+        world.fault(why);
     }
 }

@@ -18,6 +18,8 @@
 mod agent;
 mod engine;
 mod kubelet;
+#[path = "../played/mod.rs"]
+mod played;
 mod proxy;
 mod run;
 mod world;
@@ -28,6 +30,7 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, stream};
 use kube::Client;
 
+use played::cluster;
 use proxy::{Cut, Place, Trick};
 
 /// Of the writes, one in so many is tried where not all are.
@@ -62,9 +65,9 @@ fn main() -> ExitCode {
     let full = std::env::var_os("UPSCALE_TEST_FULL").is_some();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let client = world::administrator(&kubeconfig).await;
-        world::serve_our_kinds(&client).await;
-        world::nodes_of_others_are_cordoned(&client).await;
+        let client = cluster::administrator(&kubeconfig).await;
+        cluster::serve_our_kinds(&client).await;
+        cluster::nodes_of_others_are_cordoned(&client).await;
         tested(&client, full, only.as_deref()).await
     })
 }

@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt};
@@ -19,10 +18,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use video_upscale::api::keys::{self, Role};
 
-use crate::world::AGAIN;
+use crate::played::cluster::AGAIN;
+use crate::played::way::{self, created_pod, forward};
 
-/// Largest request that is passed on, bytes.
-const LARGEST: usize = 4 << 20;
 /// A process that got its answer lives on for so long if it asks nothing more.
 const LAST_BREATH: Duration = Duration::from_millis(100);
 
@@ -152,8 +150,11 @@ impl Drop for Proxy {
 }
 
 async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let (segment, request) = segment_of_create(request).await;
-    let Some(blow) = shared.count(&request, segment.is_some()) else {
+    // Nobody waits for events.
+    let kind = way::kind(&request).filter(|kind| !kind.ends_with("events"));
+    let (pod, request) = created_pod(kind.as_deref(), request).await;
+    let segment = pod.and_then(|pod| segment(&pod));
+    let Some(blow) = shared.count(kind, segment.is_some()) else {
         return forward(&shared.client, request).await;
     };
     let place = match (blow, segment) {
@@ -197,12 +198,12 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
 
 impl Shared {
     /// Counts a write, and says what happens to it. A request after a fatal answer is the last one, too.
-    fn count(&self, request: &Request, creates_segment: bool) -> Option<Blow> {
+    fn count(&self, kind: Option<String>, creates_segment: bool) -> Option<Blow> {
         let mut seen = self.seen.lock().unwrap();
         if seen.dying {
             return Some(Blow::Death(Place::Before));
         }
-        let kind = kind(request)?;
+        let kind = kind?;
         seen.writes += 1;
         seen.creates += u32::from(creates_segment);
         *seen.kinds.entry(kind.clone()).or_default() += 1;
@@ -248,18 +249,12 @@ struct Made {
     name: String,
 }
 
-/// Whether a request makes a segment's pod, and which.
-async fn segment_of_create(request: Request) -> (Option<Made>, Request) {
-    if kind(&request).as_deref() != Some("create pods") {
-        return (None, request);
-    }
-    let (parts, body) = request.into_parts();
-    let bytes = axum::body::to_bytes(body, LARGEST).await.unwrap();
-    let pod: Pod = serde_json::from_slice(&bytes).unwrap();
-    let is_segment = pod.labels().get(keys::ROLE).and_then(|role| Role::parse(role)) == Some(Role::Segment);
+/// The segment's pod that a pod is, if it is one.
+fn segment(pod: &Pod) -> Option<Made> {
+    let role = pod.labels().get(keys::ROLE).and_then(|role| Role::parse(role));
     // The namespace stands in the path, and in our own objects.
-    let made = Made { namespace: pod.namespace().unwrap_or_default(), name: pod.name_any() };
-    (is_segment.then_some(made), Request::from_parts(parts, Body::from(bytes)))
+    let made = || Made { namespace: pod.namespace().unwrap_or_default(), name: pod.name_any() };
+    (role == Some(Role::Segment)).then(made)
 }
 
 /// What a quota or a policy says.
@@ -267,39 +262,6 @@ fn refusal() -> Response {
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": "refused by the test", "reason": "Forbidden", "code": 403});
     (StatusCode::FORBIDDEN, [("content-type", "application/json")], status.to_string()).into_response()
-}
-
-/// What a write is; `None` for reads and for events, which nobody waits for.
-fn kind(request: &Request) -> Option<String> {
-    let verb = match *request.method() {
-        Method::POST => "create",
-        Method::PUT => "update",
-        Method::PATCH => "patch",
-        Method::DELETE => "delete",
-        _ => return None,
-    };
-    let path: Vec<&str> = request.uri().path().split('/').filter(|part| !part.is_empty()).collect();
-    let from = path.iter().position(|part| *part == "namespaces").map_or(path.len().min(3), |at| at + 2);
-    let resource = path.get(from).copied().unwrap_or_default();
-    let part = path.get(from + 2).map(|sub| format!("/{sub}")).unwrap_or_default();
-    (resource != "events").then(|| format!("{verb} {resource}{part}"))
-}
-
-async fn forward(client: &Client, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, LARGEST).await.unwrap();
-    let uri = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut onward = axum::http::Request::builder().method(parts.method).uri(uri);
-    for name in ["content-type", "accept"] {
-        if let Some(value) = parts.headers.get(name) {
-            onward = onward.header(name, value);
-        }
-    }
-    let onward = onward.body(kube::client::Body::from(body.to_vec())).unwrap();
-    match client.send(onward).await {
-        Ok(answer) => answer.map(Body::new),
-        Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
-    }
 }
 
 /// The answer to a process that is dead.

@@ -1,9 +1,8 @@
 //! One run: a world, a controller or several over proxies, their tricks, and what must be true of it all.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,13 +11,14 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{Api, ListParams};
-use serde_json::json;
 use tokio::task::JoinSet;
 use video_upscale::api::conditions::ConditionType;
 use video_upscale::api::video_upscale::VideoUpscale;
 
+use crate::played::cluster::eventually;
+use crate::played::controller;
 use crate::proxy::{Kill, Proxy, Trick};
-use crate::world::{CROWDED, SEGMENTS, TOO_LARGE, World, eventually};
+use crate::world::{CROWDED, SEGMENTS, TOO_LARGE, World};
 use crate::{agent, kubelet};
 
 /// Longest run: two lives of the controller, one verdict that waits for its report as long as it may, and slow machines.
@@ -63,24 +63,9 @@ impl Life {
     }
 
     fn start(&self, world: &World) {
-        let kubeconfig = world.file(&format!("kubeconfig-{}", self.number));
-        let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "proxy",
-            "clusters": [{"name": "proxy", "cluster": {"server": format!("http://{}", self.proxy.address)}}],
-            "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "nobody"}}],
-            "users": [{"name": "nobody", "user": {}}]});
-        std::fs::write(&kubeconfig, config.to_string()).unwrap();
-        let log = File::options().append(true).create(true).open(self.log(world)).unwrap();
-        let process = Command::new(env!("CARGO_BIN_EXE_upscale-controller"))
-            .args(["--namespace", &world.release(), "--watch-namespaces", &world.namespace()])
-            .args(["--worker-image=played:1", "--runtime-class=", "--listen=127.0.0.1:0"])
-            .arg("--profiles-dir")
-            .arg(world.file("no-profiles"))
-            .env("KUBECONFIG", &kubeconfig)
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
+        let (release, jobs) = (world.release(), world.namespace());
+        let name = self.number.to_string();
+        let process = controller::start(world.folder(), &name, self.proxy.address, &release, &jobs);
         *self.process.lock().unwrap() = Some(process);
     }
 
@@ -92,7 +77,7 @@ impl Life {
     }
 
     fn log(&self, world: &World) -> PathBuf {
-        world.file(&format!("controller-{}.log", self.number))
+        controller::log(world.folder(), &self.number.to_string())
     }
 }
 

@@ -2,30 +2,26 @@
 //! what was found wrong.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use gpusim::config::NodeConfig;
 use gpusim::control::{Control, GpuState};
 use gpusim::driver::SOCKET;
-use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim};
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume};
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
-use kube::{Client, Config, Resource, ResourceExt};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use kube::{Client, Resource};
+use serde_json::json;
 use tokio::process::Child;
+use video_upscale::api::keys;
 use video_upscale::api::profile::UpscaleProfile;
 use video_upscale::api::report::Kind;
 use video_upscale::api::video_upscale::VideoUpscale;
-use video_upscale::api::{crds, keys};
 
-/// Label of the nodes that tests play.
-const PLAYED: &str = "tests.upscale.video/played";
+use crate::played::cluster::{self, AGAIN, PLAYED};
+
 /// Memory of every card, MiB.
 const CARD_MIB: u64 = 24 * 1024;
 /// Segments of the film.
@@ -128,18 +124,14 @@ impl World {
             name,
         };
         for namespace in [world.release(), world.namespace()] {
-            world
-                .apply::<Namespace>(Api::all(world.client.clone()), &json!({"metadata": {"name": namespace}}))
-                .await;
+            let namespaces: Api<Namespace> = Api::all(world.client.clone());
+            cluster::apply(&namespaces, &json!({"metadata": {"name": namespace}})).await;
         }
         for node in &world.nodes {
             world.join(&node.name).await;
         }
-        world.volume().await;
-        let mut profile: Value =
-            serde_saphyr::from_str(include_str!("../../src/profile/testdata/flashvsr.yaml")).unwrap();
-        profile["metadata"] = json!({"name": world.name});
-        world.apply::<UpscaleProfile>(Api::all(world.client.clone()), &profile).await;
+        cluster::volume(&world.client, &world.name, &world.namespace()).await;
+        cluster::profile(&world.client, &world.name).await;
         world
     }
 
@@ -153,9 +145,9 @@ impl World {
         format!("{}-job", self.name)
     }
 
-    /// A file of its own.
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+    /// Where its files lie.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Objects in the job's namespace.
@@ -193,7 +185,7 @@ impl World {
             "source": {"claim": claim, "path": "film.mp4"}, "destination": {"claim": claim, "path": "large.mp4"},
             "profile": self.name, "parallelism": 3,
         }});
-        self.apply(self.ours::<VideoUpscale>(), &job).await;
+        cluster::apply(&self.ours::<VideoUpscale>(), &job).await;
     }
 
     /// Takes everything away. What was only ever played ends at once.
@@ -215,7 +207,7 @@ impl World {
     async fn join(&self, name: &str) {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let labels = json!({PLAYED: "true", "kubernetes.io/hostname": name});
-        self.apply(nodes.clone(), &json!({"metadata": {"name": name, "labels": labels}})).await;
+        cluster::apply(&nodes, &json!({"metadata": {"name": name, "labels": labels}})).await;
         let room = json!({"cpu": "64", "memory": "256Gi", "ephemeral-storage": "1Ti", "pods": "250"});
         let status = json!({"status": {"capacity": room, "allocatable": room}});
         nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
@@ -230,35 +222,6 @@ impl World {
             "lastHeartbeatTime": jiff::Timestamp::now(),
         }]}});
         nodes.patch_status(name, &PatchParams::default(), &Patch::Strategic(&status)).await.unwrap();
-    }
-
-    async fn volume(&self) {
-        let size = json!({"storage": "1Gi"});
-        let modes = json!(["ReadWriteMany"]);
-        self.apply::<PersistentVolume>(
-            Api::all(self.client.clone()),
-            &json!({"metadata": {"name": self.name}, "spec": {
-                "capacity": size, "accessModes": modes, "storageClassName": "",
-                "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": "/nowhere"},
-            }}),
-        )
-        .await;
-        let claim = json!({"metadata": {"name": "media"}, "spec": {
-            "accessModes": modes, "storageClassName": "", "volumeName": self.name, "resources": {"requests": size},
-        }});
-        self.apply(self.ours::<PersistentVolumeClaim>(), &claim).await;
-    }
-
-    async fn apply<K>(&self, api: Api<K>, object: &Value)
-    where
-        K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
-    {
-        let mut object = object.clone();
-        object["apiVersion"] = K::api_version(&()).into();
-        object["kind"] = K::kind(&()).into();
-        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-        let params = PatchParams::apply("crash-test").force();
-        api.patch(&name, &params, &Patch::Apply(&object)).await.unwrap_or_else(|e| panic!("{name}: {e}"));
     }
 }
 
@@ -280,68 +243,6 @@ fn drive(folder: &tempfile::TempDir, name: &str) -> PlayedNode {
     node
 }
 
-/// A client with all rights.
-pub async fn administrator(kubeconfig: &OsStr) -> Client {
-    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    Client::try_from(config).unwrap()
-}
-
-/// Makes the server know our kinds.
-pub async fn serve_our_kinds(client: &Client) {
-    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for crd in crds::all().unwrap() {
-        let name = crd.object["metadata"]["name"].as_str().unwrap();
-        let params = PatchParams::apply("crash-test").force();
-        api.patch(name, &params, &Patch::Apply(&crd.object)).await.unwrap();
-    }
-    let jobs: Api<VideoUpscale> = Api::all(client.clone());
-    let profiles: Api<UpscaleProfile> = Api::all(client.clone());
-    let first = ListParams::default().limit(1);
-    eventually("our kinds are served", Duration::from_secs(30), async || {
-        jobs.list(&first).await.is_ok() && profiles.list(&first).await.is_ok()
-    })
-    .await
-    .unwrap();
-}
-
-/// A real kubelet would run the pods that are to be played.
-pub async fn nodes_of_others_are_cordoned(client: &Client) {
-    let nodes: Api<Node> = Api::all(client.clone());
-    for node in nodes.list(&ListParams::default()).await.unwrap() {
-        let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
-        if node.labels().contains_key(PLAYED) {
-            // Left by a run that was interrupted.
-            nodes.delete(&node.name_any(), &DeleteParams::default()).await.unwrap();
-        } else {
-            assert!(
-                cordoned,
-                "node {} has to be cordoned: kubectl cordon {}",
-                node.name_any(),
-                node.name_any()
-            );
-        }
-    }
-}
-
-/// How often a question is asked again.
-pub const AGAIN: Duration = Duration::from_millis(50);
-
-/// Asks until the answer is yes.
-pub async fn eventually(
-    what: &str,
-    limit: Duration,
-    mut ask: impl AsyncFnMut() -> bool,
-) -> Result<(), String> {
-    let asked = async {
-        while !ask().await {
-            tokio::time::sleep(AGAIN).await;
-        }
-    };
-    tokio::time::timeout(limit, asked).await.map_err(|_| format!("not within {limit:?}: {what}"))
-}
-
 /// Looks until it is so.
 pub async fn until(what: &str, limit: Duration, mut look: impl FnMut() -> bool) -> Result<(), String> {
     let seen = async {
@@ -350,11 +251,6 @@ pub async fn until(what: &str, limit: Duration, mut look: impl FnMut() -> bool) 
         }
     };
     tokio::time::timeout(limit, seen).await.map_err(|_| format!("not within {limit:?}: {what}"))
-}
-
-/// `metadata.uid`, which every object of a server has.
-pub fn uid(object: &impl Resource) -> String {
-    object.meta().uid.clone().unwrap()
 }
 
 /// A label or annotation that counts something.

@@ -28,8 +28,9 @@ use tenant::Tenant;
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
     /// The release run: 20 kills of the controller on the bed instead of 3, its death at every write instead of at a
-    /// sample, 200 races of two controllers instead of 6, 100,000 cases of each property test instead of 2,000, and every
-    /// awkward film in every variant instead of one of each kind
+    /// sample, 200 races of two controllers instead of 6, 100,000 cases of each property test instead of 2,000, every
+    /// awkward film in every variant instead of one of each kind, and the figures of a cluster of 10,000 GPUs instead of
+    /// 320
     #[arg(long)]
     full: bool,
     /// Leave the bed up at the end, to look at what failed
