@@ -51,6 +51,13 @@ impl Nodes {
         stream::iter(0..self.count).for_each_concurrent(ABREAST, |node| self.join_one(node, release)).await;
     }
 
+    /// Whether the cluster gives pods to all of them.
+    pub async fn are_open(&self) -> bool {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let nodes = nodes.list(&self.ours()).await.unwrap();
+        nodes.iter().all(|node| node.spec.as_ref().is_none_or(|spec| spec.taints.is_none()))
+    }
+
     async fn join_one(&self, number: u32, release: &str) {
         let name = self.name(number);
         let labels = json!({PLAYED: "true", RUN: self.run, "kubernetes.io/hostname": name});
@@ -110,10 +117,13 @@ impl Nodes {
 
     /// Takes them away.
     pub async fn leave(&self) {
-        let ours = ListParams::default().labels(&format!("{RUN}={}", self.run));
         let nodes: Api<Node> = Api::all(self.client.clone());
-        nodes.delete_collection(&DeleteParams::default(), &ours).await.unwrap();
-        self.leases().delete_collection(&DeleteParams::default(), &ours).await.unwrap();
+        nodes.delete_collection(&DeleteParams::default(), &self.ours()).await.unwrap();
+        self.leases().delete_collection(&DeleteParams::default(), &self.ours()).await.unwrap();
+    }
+
+    fn ours(&self) -> ListParams {
+        ListParams::default().labels(&format!("{RUN}={}", self.run))
     }
 
     /// How many reports were written.

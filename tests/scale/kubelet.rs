@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -16,10 +17,12 @@ use video_upscale::api::quantity::GIB;
 use video_upscale::api::worker::{Code, End, FinishFigures, PrepareFigures};
 
 use crate::played::cluster::uid;
-use crate::played::containers::{self, end, ended, message};
+use crate::played::containers::{self, container, end, ended, message, seconds};
 
 /// Pictures of a segment.
 const PICTURES: u32 = 48;
+/// How long the last container takes, which needs no GPU.
+const FINISH: Duration = Duration::from_secs(1);
 
 /// The kubelet; gone when dropped.
 pub struct Kubelet {
@@ -43,11 +46,24 @@ impl Kubelet {
         self.running.lock().unwrap().len()
     }
 
-    /// Ends the segment that has run longest, well; false if none runs.
+    /// Ends the engine that has run longest, well, and its pod a moment later; false if none runs.
     pub fn end_one(&self) -> bool {
         let Some(pod) = self.running.lock().unwrap().pop_front() else { return false };
         let pods = self.pods.clone();
-        tokio::spawn(async move { containers::tell(&pods, &pod, done()).await.unwrap() });
+        tokio::spawn(async move {
+            let engine = engine_ended();
+            let working = container("finish", json!({"running": {"startedAt": seconds(Timestamp::now())}}));
+            let status =
+                json!({"phase": "Running", "initContainerStatuses": engine, "containerStatuses": [working]});
+            containers::tell(&pods, &pod, status).await.unwrap();
+            tokio::time::sleep(FINISH).await;
+            let figures = FinishFigures { frames: PICTURES, ..FinishFigures::default() };
+            let said = message(&End { finish: Some(figures), ..end(Code::Done) });
+            let done = ended("finish", Timestamp::now(), 0, &said);
+            let status =
+                json!({"phase": "Succeeded", "initContainerStatuses": engine, "containerStatuses": [done]});
+            containers::tell(&pods, &pod, status).await.unwrap();
+        });
         true
     }
 }
@@ -78,17 +94,11 @@ async fn watch(api: Api<Pod>, running: Arc<Mutex<VecDeque<Pod>>>, segments: u32)
     }
 }
 
-/// Status of a segment's pod that went well.
-fn done() -> Value {
+/// The first containers of a segment's pod when the engine has ended well.
+fn engine_ended() -> Value {
     let now = Timestamp::now();
     let prepared =
         PrepareFigures { free_bytes: Some(24 * GIB), need_bytes: GIB, ..PrepareFigures::default() };
     let prepared = message(&End { prepare: Some(prepared), ..end(Code::Done) });
-    let finished = FinishFigures { frames: PICTURES, ..FinishFigures::default() };
-    let finished = message(&End { finish: Some(finished), ..end(Code::Done) });
-    json!({
-        "phase": "Succeeded",
-        "initContainerStatuses": [ended("prepare", now, 0, &prepared), ended("upscale", now, 0, "")],
-        "containerStatuses": [ended("finish", now, 0, &finished)],
-    })
+    json!([ended("prepare", now, 0, &prepared), ended("upscale", now, 0, "")])
 }

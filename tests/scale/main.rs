@@ -43,8 +43,6 @@ use watched::Watched;
 const MOST_START: Duration = Duration::from_secs(10);
 /// 99 of 100 freed GPUs have their next pod requested after so long.
 const MOST_NEXT: Duration = Duration::from_millis(250);
-/// Writes for a segment, on average.
-const MOST_WRITES: f64 = 4.0;
 /// Share of the ends that have to come at their time, else the rate was not reached.
 const PUNCTUAL: f64 = 0.95;
 /// Nothing is written for so long before the rest counts.
@@ -65,6 +63,8 @@ struct Size {
     ends_per_second: u32,
     ends: u32,
     rest: Duration,
+    /// Writes for a segment, on average. Of a short run's ends fewer are told in one status.
+    most_writes: f64,
     /// Whether the times of the ends count.
     strict: bool,
 }
@@ -78,18 +78,20 @@ const WHOLE: Size = Size {
     ends_per_second: 50,
     ends: 3000,
     rest: Duration::from_secs(600),
+    most_writes: 4.0,
     strict: true,
 };
 
 const SMALL: Size = Size {
     nodes: 40,
-    jobs: 16,
+    jobs: 24,
     parallelism: 4,
     segments: 40,
     usable: 48,
     ends_per_second: 20,
     ends: 100,
     rest: Duration::from_secs(8),
+    most_writes: 5.0,
     strict: false,
 };
 
@@ -207,6 +209,8 @@ impl World {
         let way = Watched::open(self.client.clone()).await;
         let kubelet = Kubelet::open(&self.client, &self.namespace(), self.size.segments);
         let mut faults = Vec::new();
+        // Their number is told with every wait, so it has to stand.
+        eventually("all nodes take pods", LIMIT, async || self.nodes.are_open().await).await?;
         {
             let _first = self.start(&way);
             eventually("every job waits for memory", LIMIT, async || self.all_wait().await).await?;
@@ -286,8 +290,9 @@ impl World {
         let reads = f64::from(reads) / f64::from(ended);
         println!("  {per_segment:.2} writes and {reads:.2} reads for a finished segment: {writes:?}");
         let mut faults = Vec::new();
-        if per_segment > MOST_WRITES {
-            faults.push(format!("{per_segment:.2} writes for a segment, more than {MOST_WRITES}"));
+        let most = self.size.most_writes;
+        if per_segment > most {
+            faults.push(format!("{per_segment:.2} writes for a segment, more than {most}"));
         }
         if self.size.strict {
             faults.extend(beyond("a freed GPU's next pod", next, MOST_NEXT));

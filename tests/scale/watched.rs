@@ -1,4 +1,4 @@
-//! The way of the measured controller to the API server, with the times of what goes by: a pod's end is delivered, a
+//! The way of the measured controller to the API server, with the times of what goes by: an engine's end is delivered, a
 //! claim is written, a pod is made.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,9 +40,9 @@ struct Seen {
     reads: u32,
     last: Instant,
     first_claim: Option<Instant>,
-    /// Pods whose end was delivered, by UID: every watch delivers it.
+    /// Pods of which it was delivered that their engine has ended, by UID.
     ended: BTreeSet<String>,
-    /// When a GPU's pod was delivered as ended, by the GPU, until its next pod is made.
+    /// When that was, by the GPU, until its next pod is made.
     freed: BTreeMap<String, Instant>,
     /// How long each took.
     waits: Vec<Duration>,
@@ -176,10 +176,11 @@ impl Shared {
     }
 
     fn told(&self, pod: &Pod) {
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        let Some(gpu) = pod.annotations().get(keys::GPU_UUID).filter(|_| phase == Some("Succeeded")) else {
-            return;
-        };
+        let inits = pod.status.iter().flat_map(|status| status.init_container_statuses.iter().flatten());
+        let mut engines = inits.filter(|container| container.name == "upscale");
+        let ended =
+            engines.any(|engine| engine.state.as_ref().is_some_and(|state| state.terminated.is_some()));
+        let Some(gpu) = pod.annotations().get(keys::GPU_UUID).filter(|_| ended) else { return };
         let now = Instant::now();
         let mut seen = self.seen.lock().unwrap();
         if seen.ended.insert(uid(pod)) {
