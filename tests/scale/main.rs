@@ -91,7 +91,7 @@ const SMALL: Size = Size {
     ends_per_second: 20,
     ends: 100,
     rest: Duration::from_secs(8),
-    most_writes: 5.0,
+    most_writes: 6.0,
     strict: false,
 };
 
