@@ -15,5 +15,7 @@ pub mod config;
 pub mod controllers;
 pub mod fleet;
 pub mod profile;
+#[cfg(test)]
+pub(crate) mod runs;
 pub mod telemetry;
 pub mod worker;
