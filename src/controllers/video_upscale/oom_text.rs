@@ -12,12 +12,14 @@ mod blame;
 mod normal;
 mod parse;
 
-pub(super) use blame::threshold;
-pub use blame::{Blame, TextVerdict, blame};
+pub use blame::{Blame, Need, TextVerdict, blame};
+pub(super) use blame::{ROUNDING, threshold};
 pub use parse::{Kind, Listed, OomText, Reading, read};
 
 /// Most bytes of a text that are looked at, from its end.
 pub const MAX_BYTES: usize = 256 * 1024;
 
+#[cfg(test)]
+mod mutated;
 #[cfg(test)]
 mod tests;

@@ -110,6 +110,8 @@ pub struct Decided {
     pub stage: Option<Stage>,
     /// Whether the pod or its node vanished while the GPU may still be in use: the GPU is to be quarantined.
     pub lost: bool,
+    /// Whether the node refused the pod before any of its containers ran.
+    pub refused: bool,
     /// GPU memory that the attempt needed, bytes: as observed, else as planned.
     pub needed: Option<u64>,
     /// GPU memory that was free for it, bytes.

@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::api::video_upscale::DegradationPolicy;
 use crate::controllers::video_upscale::verdict::Verdict;
 
 /// What was tried, or is in force, for a segment.
@@ -19,6 +18,8 @@ pub struct Flags {
     pub more_memory: bool,
     /// `u`: the last end was Unknown.
     pub last_unknown: bool,
+    /// `l`: only the card with the most memory will do.
+    pub largest_card: bool,
 }
 
 /// What an unfinished segment has been through, and the parameters of its next attempt. On the wire
@@ -58,12 +59,6 @@ impl History {
     pub fn fresh(segment: u32, step: u32) -> Self {
         Self { segment, made: 0, counted: 0, step, pieces: 1, flags: Flags::default(), verdict: None }
     }
-
-    /// Whether the next attempt must have the card with the most memory: under `Never`, after running out of memory.
-    pub fn largest_only(&self, policy: DegradationPolicy) -> bool {
-        policy == DegradationPolicy::Never
-            && matches!(self.verdict, Some(Verdict::OwnDemand | Verdict::Fragmentation))
-    }
 }
 
 impl fmt::Display for Flags {
@@ -73,6 +68,7 @@ impl fmt::Display for Flags {
             (self.least_context, "c"),
             (self.more_memory, "m"),
             (self.last_unknown, "u"),
+            (self.largest_card, "l"),
         ] {
             if set {
                 f.write_str(letter)?;
@@ -93,6 +89,7 @@ impl FromStr for Flags {
                 'c' => &mut flags.least_context,
                 'm' => &mut flags.more_memory,
                 'u' => &mut flags.last_unknown,
+                'l' => &mut flags.largest_card,
                 _ => return Err(refuse(text)),
             };
             if std::mem::replace(flag, true) {
@@ -158,11 +155,11 @@ mod tests {
     prop_compose! {
         fn any_history()(
             segment in 0u32..=99_999, made in 0u32..=History::MOST_MADE, counted in 0u32..=99, step in 0u32..=15,
-            pieces in prop::sample::select(vec![1u32, 2, 4]), bits in any::<[bool; 4]>(),
+            pieces in prop::sample::select(vec![1u32, 2, 4]), bits in any::<[bool; 5]>(),
             verdict in prop::option::of(prop::sample::select(Verdict::ALL)),
         ) -> History {
-            let [fragmentation_env, least_context, more_memory, last_unknown] = bits;
-            let flags = Flags { fragmentation_env, least_context, more_memory, last_unknown };
+            let [fragmentation_env, least_context, more_memory, last_unknown, largest_card] = bits;
+            let flags = Flags { fragmentation_env, least_context, more_memory, last_unknown, largest_card };
             History { segment, made, counted, step, pieces, flags, verdict }
         }
     }

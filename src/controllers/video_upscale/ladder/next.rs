@@ -26,10 +26,14 @@ pub struct Situation<'a> {
     pub ran_at: u32,
     /// Whether steps may be lowered.
     pub policy: DegradationPolicy,
+    /// Whether all segments must have one step, which only own demand lowers.
+    pub uniform: bool,
     /// Attempts that may count before the segment is given up.
     pub attempts: u32,
     /// Most memory that a matching GPU has for us when empty, bytes; `None` if no GPU is known at the moment.
     pub largest_gpu: Option<u64>,
+    /// Memory of the GPU that the attempt had, bytes; `None` if it is not known.
+    pub gpu_had: Option<u64>,
     /// Whether a matching node could give one and a half times the host memory.
     pub more_memory_fits: bool,
 }
@@ -65,8 +69,6 @@ pub enum Next {
 pub struct Retry {
     /// What it should not get again if there is another.
     pub avoid: Avoid,
-    /// It must have the card with the most memory.
-    pub largest_only: bool,
     /// Not before that much time has passed.
     pub after: Duration,
 }
@@ -150,32 +152,32 @@ fn answer(decided: &Decided, history: &History, situation: &Situation<'_>) -> An
         Verdict::Succeeded | Verdict::AlreadyDone => {
             Answer { next: Next::Done, counts: false, penalty: Penalty::None, history: history.clone() }
         }
-        Verdict::OwnDemand => smaller(history, situation),
-        Verdict::Fragmentation => fragmentation(history, situation),
+        Verdict::OwnDemand => smaller(decided, history, situation),
+        Verdict::Fragmentation => fragmentation(decided, history, situation),
         Verdict::HostMemory => host_memory(decided.stage, history, situation),
         Verdict::ForeignProcess | Verdict::GpuBusy => same(Avoid::Gpu, Penalty::CoolGpu, false),
         Verdict::LeakedMemory => same(Avoid::Gpu, Penalty::Quarantine, false),
         Verdict::GpuFault => same(Avoid::Gpu, Penalty::GpuOut, false),
         Verdict::GpuMismatch | Verdict::PinIgnored => same(Avoid::Node, Penalty::NodeOut, false),
         Verdict::Incompatible => same(Avoid::Model, Penalty::ModelOut, false),
+        // A node that refused it would refuse it again at once, and who took the last two away may take the next.
+        Verdict::Disrupted if decided.refused || history.verdict == Some(Verdict::Disrupted) => {
+            same(Avoid::Node, Penalty::CoolNode, false)
+        }
         Verdict::Disrupted => same(Avoid::Nothing, Penalty::None, false),
         Verdict::NotStarted => same(Avoid::Node, Penalty::CoolNode, false),
         Verdict::EngineError => same(Avoid::Gpu, Penalty::CoolGpu, true),
         Verdict::WorkerError => same(Avoid::Node, Penalty::CoolNode, true),
         Verdict::BadOutput => match situation.spec.failure.bad_output {
             BadOutputAnswer::OtherGpu => same(Avoid::Gpu, Penalty::CoolGpu, true),
-            BadOutputAnswer::NextStep => smaller(history, situation),
+            BadOutputAnswer::NextStep => next_or_same(history, situation, Penalty::CoolGpu),
         },
-        Verdict::Unknown if history.flags.last_unknown => match next_step(situation, situation.ran_at) {
-            Some(step) => Answer {
-                history: History { step, ..history.clone() },
-                ..same(Avoid::Gpu, Penalty::Quarantine, true)
-            },
-            None => same(Avoid::Gpu, Penalty::Quarantine, true),
-        },
+        Verdict::Unknown if history.flags.last_unknown => {
+            next_or_same(history, situation, Penalty::Quarantine)
+        }
         Verdict::Unknown => same(Avoid::Gpu, Penalty::Quarantine, false),
         Verdict::OutOfSpace => Answer {
-            next: Next::Retry(Retry { avoid: Avoid::Nothing, largest_only: false, after: FULL_VOLUME_PAUSE }),
+            next: Next::Retry(Retry { avoid: Avoid::Nothing, after: FULL_VOLUME_PAUSE }),
             ..same(Avoid::Nothing, Penalty::None, true)
         },
         Verdict::Permanent => Answer {
@@ -186,29 +188,48 @@ fn answer(decided: &Decided, history: &History, situation: &Situation<'_>) -> An
 }
 
 const fn retry(avoid: Avoid) -> Next {
-    Next::Retry(Retry { avoid, largest_only: false, after: Duration::ZERO })
+    Next::Retry(Retry { avoid, after: Duration::ZERO })
 }
 
-/// Its own fault: the next smaller step; under `Never`, once more on the largest card.
-fn smaller(history: &History, situation: &Situation<'_>) -> Answer {
+/// Its own fault: the next smaller step; where there is none, as under `Never`, once more on the largest card.
+fn smaller(decided: &Decided, history: &History, situation: &Situation<'_>) -> Answer {
     let counted = |next, history| Answer { next, counts: true, penalty: Penalty::None, history };
-    if situation.policy == DegradationPolicy::Never {
-        if history.largest_only(situation.policy) {
-            return counted(Next::FailJob(FailureReason::OutOfGpuMemory), history.clone());
-        }
-        let largest = Retry { avoid: Avoid::Nothing, largest_only: true, after: Duration::ZERO };
-        return counted(Next::Retry(largest), history.clone());
+    let never = situation.policy == DegradationPolicy::Never;
+    let step = if never { None } else { next_step(situation, situation.ran_at) };
+    if let Some(step) = step {
+        return counted(retry(Avoid::Nothing), History { step, ..history.clone() });
     }
-    match next_step(situation, situation.ran_at) {
-        Some(step) => counted(retry(Avoid::Nothing), History { step, ..history.clone() }),
-        None => counted(Next::Fail(FailureReason::OutOfGpuMemory), history.clone()),
+    if !history.flags.largest_card && (never || larger_card_may_do(decided, situation)) {
+        let flags = Flags { largest_card: true, ..history.flags };
+        return counted(retry(Avoid::Nothing), History { flags, ..history.clone() });
     }
+    let reason = FailureReason::OutOfGpuMemory;
+    counted(if never { Next::FailJob(reason) } else { Next::Fail(reason) }, history.clone())
+}
+
+/// Whether a matching card has more than the attempt's had, and enough for what it has proved to need.
+fn larger_card_may_do(decided: &Decided, situation: &Situation<'_>) -> bool {
+    situation.largest_gpu.zip(situation.gpu_had).is_some_and(|(largest, had)| {
+        largest > had && decided.observed_need.is_none_or(|need| need <= largest)
+    })
+}
+
+/// Nobody knows that it was its own demand: the next step where steps may fall for less than that, else the same one.
+fn next_or_same(history: &History, situation: &Situation<'_>, penalty: Penalty) -> Answer {
+    let step = falls(situation).then(|| next_step(situation, situation.ran_at)).flatten();
+    let history = History { step: step.unwrap_or(history.step), ..history.clone() };
+    Answer { next: retry(Avoid::Gpu), counts: true, penalty, history }
+}
+
+/// Whether a step may fall for another reason than own demand.
+fn falls(situation: &Situation<'_>) -> bool {
+    situation.policy == DegradationPolicy::Automatic && !situation.uniform
 }
 
 /// Once more with the profile's environment, if it has one and it was not tried; then as its own fault.
-fn fragmentation(history: &History, situation: &Situation<'_>) -> Answer {
+fn fragmentation(decided: &Decided, history: &History, situation: &Situation<'_>) -> Answer {
     if history.flags.fragmentation_env || situation.spec.failure.fragmentation_env.is_empty() {
-        return smaller(history, situation);
+        return smaller(decided, history, situation);
     }
     let flags = Flags { fragmentation_env: true, ..history.flags };
     Answer {
@@ -238,7 +259,7 @@ fn host_memory(stage: Option<Stage>, history: &History, situation: &Situation<'_
         let flags = Flags { least_context: true, ..flags };
         return counted(retry(Avoid::Nothing), History { flags, ..raised });
     }
-    if situation.policy == DegradationPolicy::Automatic
+    if falls(situation)
         && let Some(step) = next_step(situation, situation.ran_at)
     {
         return counted(retry(Avoid::Nothing), History { step, ..raised });

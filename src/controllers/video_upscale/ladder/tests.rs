@@ -19,6 +19,7 @@ fn decided(verdict: Verdict, stage: Option<Stage>) -> Decided {
         failure: (verdict == Verdict::Permanent).then_some(FailureReason::InvalidSource),
         stage,
         lost: false,
+        refused: false,
         needed: None,
         free: None,
         foreign: None,
@@ -36,8 +37,10 @@ fn situation(spec: &UpscaleProfileSpec) -> Situation<'_> {
         steps: 2..=u32::try_from(spec.ladder.len() - 1).unwrap(),
         ran_at: 2,
         policy: DegradationPolicy::Automatic,
+        uniform: false,
         attempts: 6,
         largest_gpu: Some(24 * GIB),
+        gpu_had: Some(24 * GIB),
         more_memory_fits: true,
     }
 }
@@ -120,11 +123,63 @@ fn never_tries_the_largest_card_once_and_fails_the_job() {
     let spec = flashvsr();
     let never = Situation { policy: DegradationPolicy::Never, ..situation(&spec) };
     let first = next(&decided(Verdict::OwnDemand, None), &History::fresh(0, 2), &never);
-    assert!(matches!(first.next, Next::Retry(Retry { largest_only: true, .. })));
-    assert_eq!(first.history.step, 2);
-    assert!(first.history.largest_only(DegradationPolicy::Never));
-    let second = next(&decided(Verdict::OwnDemand, None), &first.history, &never);
+    assert!(matches!(first.next, Next::Retry(_)));
+    assert_eq!((first.history.step, first.history.flags.largest_card), (2, true));
+    let between = next(&decided(Verdict::ForeignProcess, None), &first.history, &never);
+    assert!(between.history.flags.largest_card, "a neighbour does not make a smaller card enough");
+    let second = next(&decided(Verdict::OwnDemand, None), &between.history, &never);
     assert_eq!(second.next, Next::FailJob(FailureReason::OutOfGpuMemory));
+}
+
+#[test]
+fn the_lowest_step_is_tried_on_a_larger_card_before_it_is_given_up() {
+    let spec = flashvsr();
+    let history = History::fresh(0, 9);
+    let lowest = Situation { ran_at: 9, gpu_had: Some(8 * GIB), ..situation(&spec) };
+    let end = decided(Verdict::OwnDemand, Some(Stage::Engine));
+    let first = next(&end, &history, &lowest);
+    assert!(matches!(first.next, Next::Retry(_)) && first.counts && first.history.flags.largest_card);
+    assert_eq!(next(&end, &first.history, &lowest).next, Next::Fail(FailureReason::OutOfGpuMemory));
+    let proved = Decided { observed_need: Some(25 * GIB), ..end.clone() };
+    for (end, situation) in [
+        (&end, Situation { gpu_had: Some(24 * GIB), ..lowest.clone() }),
+        (&end, Situation { gpu_had: None, ..lowest.clone() }),
+        (&proved, lowest.clone()),
+    ] {
+        assert_eq!(next(end, &history, &situation).next, Next::Fail(FailureReason::OutOfGpuMemory));
+    }
+}
+
+#[test]
+fn only_own_demand_lowers_a_step_that_must_not_fall_by_itself() {
+    let mut spec = flashvsr();
+    spec.failure.bad_output = BadOutputAnswer::NextStep;
+    let never = Situation { policy: DegradationPolicy::Never, ..situation(&spec) };
+    let uniform = Situation { uniform: true, ..situation(&spec) };
+    let flags = Flags { last_unknown: true, least_context: true, more_memory: true, ..Flags::default() };
+    let history = History { flags, pieces: 4, ..History::fresh(0, 2) };
+    for held in [&never, &uniform] {
+        for verdict in [Verdict::Unknown, Verdict::BadOutput] {
+            let turn = next(&decided(verdict, Some(Stage::Engine)), &history, held);
+            assert_eq!((turn.history.step, turn.counts, avoided(&turn)), (2, true, Avoid::Gpu), "{verdict}");
+        }
+        let host = next(&decided(Verdict::HostMemory, Some(Stage::Engine)), &history, held);
+        assert_eq!((host.history.step, host.next), (2, Next::Fail(FailureReason::OutOfHostMemory)));
+    }
+    assert_eq!(next(&decided(Verdict::OwnDemand, None), &history, &uniform).history.step, 3);
+}
+
+#[test]
+fn a_node_that_refuses_or_loses_pods_again_and_again_is_left_alone() {
+    let spec = flashvsr();
+    let fresh = History::fresh(0, 2);
+    let refused = Decided { refused: true, ..decided(Verdict::Disrupted, None) };
+    let turn = next(&refused, &fresh, &situation(&spec));
+    assert_eq!((turn.penalty, avoided(&turn), turn.counts), (Penalty::CoolNode, Avoid::Node, false));
+    let once = next(&decided(Verdict::Disrupted, None), &fresh, &situation(&spec));
+    assert_eq!((once.penalty, avoided(&once)), (Penalty::None, Avoid::Nothing));
+    let twice = next(&decided(Verdict::Disrupted, None), &once.history, &situation(&spec));
+    assert_eq!((twice.penalty, avoided(&twice)), (Penalty::CoolNode, Avoid::Node));
 }
 
 #[test]

@@ -53,9 +53,13 @@ fn skip_to(chars: &mut std::str::Chars<'_>, end: impl Fn(char) -> bool) {
     }
 }
 
-/// Takes `[rank0]:`, times, stream names and levels off the beginning of a line, in whatever order they come.
+/// Takes `[rank0]:`, `(worker pid=7)`, times, stream names and levels off the beginning of a line, in whatever order they come.
 fn strip_prefixes(line: &str) -> &str {
     let mut rest = line.trim_start();
+    // A box around a traceback has a right side, too.
+    if rest.starts_with(['|', '│']) {
+        rest = rest.trim_end().trim_end_matches(['|', '│']);
+    }
     // Each kind occurs once or twice; the bound keeps a hostile line linear.
     for _ in 0..8 {
         let Some(shorter) = strip_prefix(rest) else { break };
@@ -66,14 +70,21 @@ fn strip_prefixes(line: &str) -> &str {
 
 fn strip_prefix(line: &str) -> Option<&str> {
     if let Some((inside, after)) = line.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        let worker = inside.strip_prefix("rank").is_some_and(digits) || is_time(inside) || is_level(inside);
+        let named = after.starts_with(':') && inside.len() <= 32 && !inside.contains(' ');
+        let worker = named || is_time(inside) || is_level(inside);
         return worker.then(|| after.strip_prefix(':').unwrap_or(after));
+    }
+    if let Some((inside, after)) = line.strip_prefix('(').and_then(|rest| rest.split_once(") ")) {
+        return inside.contains("pid=").then_some(after);
     }
     let (word, after) = line.split_once(' ').unwrap_or((line, ""));
     let tag = word.trim_end_matches([':', ',']);
     if matches!(tag, "stdout" | "stderr") {
         // The container runtime's log marks whole lines with F and parts of lines with P.
         return Some(after.strip_prefix("F ").or_else(|| after.strip_prefix("P ")).unwrap_or(after));
+    }
+    if word.strip_prefix(['I', 'W', 'E', 'F']).is_some_and(|date| date.len() == 4 && digits(date)) {
+        return after.split_once("] ").map(|(_, after)| after);
     }
     (matches!(word, "|" | "│") || is_time(tag) || is_level(tag)).then_some(after)
 }

@@ -104,6 +104,8 @@ const MOST_PROCESSES: usize = 64;
 #[derive(Clone, Copy)]
 enum Sign {
     Torch,
+    /// PyTorch's words without its figures, as whoever catches the exception repeats them.
+    Repeated,
     Gpu(Kind),
     Host,
     NoSpace,
@@ -117,27 +119,39 @@ const TORCH_SIGNS: &[(&str, Sign)] = &[
     ("isallocatedbypytorch", Sign::Torch),
     ("isreservedbypytorchbutunallocated", Sign::Torch),
     ("reservedintotalbypytorch", Sign::Torch),
+    ("allocationondevice", Sign::Gpu(Kind::Async)),
     ("wouldexceedallowedmemory", Sign::Gpu(Kind::Async)),
-    ("outofmemoryerror:allocationondevice", Sign::Gpu(Kind::Async)),
     ("free(accordingtocuda)", Sign::Gpu(Kind::Async)),
+    ("cudaoutofmemory", Sign::Repeated),
+    ("hipoutofmemory", Sign::Repeated),
+    ("torch.outofmemoryerror", Sign::Repeated),
+    ("cuda.outofmemoryerror", Sign::Repeated),
     ("cudaerror:outofmemory", Sign::Gpu(Kind::Driver)),
+    ("cudadrivererror:outofmemory", Sign::Gpu(Kind::Driver)),
+    ("cudaruntimeerror(2):outofmemory", Sign::Gpu(Kind::Driver)),
+    ("tritonerror[cuda]:outofmemory", Sign::Gpu(Kind::Driver)),
+    ("tritonerror[hip]:outofmemory", Sign::Gpu(Kind::Driver)),
+    ("cudafailure2:outofmemory", Sign::Gpu(Kind::Driver)),
+    ("cudafailure'outofmemory'", Sign::Gpu(Kind::Driver)),
+    ("cudamallocfailed:outofmemory", Sign::Gpu(Kind::Driver)),
     ("cuda_error_out_of_memory", Sign::Gpu(Kind::Driver)),
     ("cudaerrormemoryallocation", Sign::Gpu(Kind::Driver)),
+    ("cuda.memory.outofmemoryerror", Sign::Gpu(Kind::Driver)),
     ("hiperror:outofmemory", Sign::Gpu(Kind::Driver)),
     ("hiperroroutofmemory", Sign::Gpu(Kind::Driver)),
-    ("cudaoutofmemory", Sign::Gpu(Kind::Driver)),
-    ("hipoutofmemory", Sign::Gpu(Kind::Driver)),
-    ("torch.outofmemoryerror", Sign::Gpu(Kind::Driver)),
-    ("cuda.outofmemoryerror", Sign::Gpu(Kind::Driver)),
+    ("gpuapicall)outofmemory", Sign::Gpu(Kind::Driver)),
     ("cublas_status_alloc_failed", Sign::Gpu(Kind::Library)),
     ("cudnn_status_alloc_failed", Sign::Gpu(Kind::Library)),
+    ("cudnn_status_internal_error_device_allocation_failed", Sign::Gpu(Kind::Library)),
     ("cusolver_status_alloc_failed", Sign::Gpu(Kind::Library)),
     ("cusparse_status_alloc_failed", Sign::Gpu(Kind::Library)),
     ("cufft_alloc_failed", Sign::Gpu(Kind::Library)),
+    ("cudnn_status_internal_error_host_allocation_failed", Sign::Host),
     ("cublas_status_not_initialized", Sign::Gpu(Kind::Disguise)),
     ("cudnn_status_not_initialized", Sign::Gpu(Kind::Disguise)),
     ("unabletofindanengine", Sign::Gpu(Kind::Disguise)),
     ("nvml_success==rinternalassertfailed", Sign::Gpu(Kind::NvmlAssert)),
+    ("nvml_success==driverapi::get()", Sign::Gpu(Kind::NvmlAssert)),
     ("outofresource:sharedmemory", Sign::Incompatible),
     ("outofresources", Sign::Incompatible),
     ("nokernelimageisavailable", Sign::Incompatible),
@@ -149,13 +163,36 @@ const HOST_SIGNS: &[(&str, Sign)] = &[
     ("std::bad_alloc", Sign::Host),
     ("cannotallocatememory", Sign::Host),
     ("lowonresource:memory", Sign::Host),
-    ("numpy.core._exceptions._arraymemoryerror", Sign::Host),
-    ("numpy._core._exceptions._arraymemoryerror", Sign::Host),
+    ("_arraymemoryerror", Sign::Host),
+    ("insufficientmemory(failedtoallocate", Sign::Host),
+    ("(-4:insufficientmemory)", Sign::Host),
+    ("(-4)failedtoallocate", Sign::Host),
+    // Shared memory is host memory: these are a full /dev/shm, and a worker that the kernel killed.
+    ("unexpectedbuserror", Sign::Host),
+    ("fatalpythonerror:buserror", Sign::Host),
+    ("killedbysignal:buserror", Sign::Host),
+    ("killedbysignal:killed", Sign::Host),
     ("nospaceleftondevice", Sign::NoSpace),
 ];
 
-/// Reads the end of an engine's log. A failure that was followed by an unrelated traceback was survived, and is not
-/// what ended the engine.
+/// Words of a program that caught a failure and goes on.
+const WENT_ON: &[&str] = &[
+    "fallingback",
+    "fallback",
+    "fellback",
+    "retrying",
+    "tryingagain",
+    "recovered",
+    "recovering",
+    "continuing",
+    "skipping",
+    "switchingto",
+    "%|",
+];
+
+/// Reads the end of an engine's log. A failure after which the program went on, until another one ended it, was
+/// survived, and is not what ended the engine. That another traceback follows is not enough: other threads and ranks
+/// have theirs, and so has whatever fails while the program is torn down.
 pub fn read(text: &str, failure: &Failure) -> Reading {
     let text = compact(text);
     let mut last: Option<(usize, Reading)> = None;
@@ -200,22 +237,26 @@ fn memory_error(text: &str) -> Option<usize> {
 
 fn survived(text: &str, at: usize) -> bool {
     let after = text.get(at..).unwrap_or_default();
-    let Some(traceback) = after.rfind("traceback(mostrecentcalllast)") else {
-        return false;
-    };
-    let between = after.get(..traceback).unwrap_or_default();
-    !between.contains("theaboveexception")
+    after.split_once("traceback(mostrecentcalllast)").is_some_and(|(between, _)| went_on(between))
+}
+
+fn went_on(between: &str) -> bool {
+    !between.contains("theaboveexception") && WENT_ON.iter().any(|word| between.contains(word))
 }
 
 fn reading(text: &str, at: usize, word: &str, sign: Sign) -> Reading {
     match sign {
         Sign::Torch => Reading::Gpu(torch(message_from(text, at))),
+        Sign::Repeated => Reading::Gpu(repeated(text, at)),
         Sign::Gpu(Kind::Async) => Reading::Gpu(asynchronous(message_around(text, at))),
         Sign::Gpu(kind) => Reading::Gpu(OomText::bare(kind)),
         Sign::Host => {
             let rest = text.get(at..).unwrap_or_default();
-            Reading::Host { requested: after(rest, "youtriedtoallocate") }
+            let words = ["youtriedtoallocate", "failedtoallocate", "unabletoallocate"];
+            Reading::Host { requested: words.iter().find_map(|word| after(rest, word)) }
         }
+        // PyTorch shares tensors between processes through files in shared memory.
+        Sign::NoSpace if of_shared_memory(text, at) => Reading::Host { requested: None },
         Sign::NoSpace => Reading::NoSpace,
         Sign::Incompatible => Reading::Incompatible(word.to_owned()),
     }
@@ -231,16 +272,43 @@ fn message_from(text: &str, at: usize) -> &str {
     text.get(start..).unwrap_or_default()
 }
 
+/// Words that repeat a message: its figures, if it stands before them and the program did not go on in between.
+fn repeated(text: &str, at: usize) -> OomText {
+    let upto = text.get(..at).unwrap_or_default();
+    let Some(start) = upto.rfind("outofmemory.triedtoallocate") else {
+        return OomText::bare(Kind::Driver);
+    };
+    let between = upto.get(start..).unwrap_or_default();
+    if went_on(between) { OomText::bare(Kind::Driver) } else { torch(between) }
+}
+
+/// Whether the line that ends there is about shared memory.
+fn of_shared_memory(text: &str, at: usize) -> bool {
+    const NEAR: usize = 160;
+    let upto = text.get(..at).unwrap_or_default();
+    let mut from = upto.len().saturating_sub(NEAR);
+    while !upto.is_char_boundary(from) {
+        from = from.saturating_add(1);
+    }
+    let near = upto.get(from..).unwrap_or_default();
+    near.contains("unabletowritetofile</torch_") || near.contains("/dev/shm/")
+}
+
 /// The figures of this form stand after the sign, or before it if the sign is the last line.
 fn message_around(text: &str, at: usize) -> &str {
+    const BEGINNING: &str = "allocationondevice";
+    let here = text.get(at..).is_some_and(|rest| rest.starts_with(BEGINNING));
     let upto = text.get(..at).unwrap_or_default();
-    text.get(upto.rfind("allocationondevice").unwrap_or(0)..).unwrap_or_default()
+    let start = if here { at } else { upto.rfind(BEGINNING).unwrap_or(0) };
+    text.get(start..).unwrap_or_default()
 }
 
 fn torch(message: &str) -> OomText {
     let allocated = before(message, "isallocatedbypytorch").or_else(|| before(message, "alreadyallocated"));
-    let reserved = before(message, "reservedintotalbypytorch").or_else(|| before(message, "cached)"));
-    let unallocated = before(message, "isreservedbypytorchbutunallocated");
+    // Up to PyTorch 1.3 what is cached leaves out what is allocated; from 1.4 on what is reserved holds it.
+    let cached = before(message, "cached)");
+    let reserved = before(message, "reservedintotalbypytorch").or_else(|| cached?.checked_add(allocated?));
+    let unallocated = before(message, "isreservedbypytorchbutunallocated").or(cached);
     OomText {
         requested: after(message, "triedtoallocate"),
         free: before(message, "isfree").or_else(|| before(message, "free;")),
@@ -264,6 +332,7 @@ fn asynchronous(message: &str) -> OomText {
         free: after(message, "free(accordingtocuda):"),
         total: after(message, "devicelimit:"),
         allocated: after(message, "currentlyallocated:"),
+        allowed: after(message, "memoryfraction):"),
         ..OomText::bare(Kind::Async)
     }
 }

@@ -33,6 +33,7 @@ pub fn plan(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) {
     draft.unset(ConditionType::Stalled);
     draft.unset(ConditionType::Reconciling);
     retry_failed(draft);
+    wanted::bring_back(draft, job, film);
     let observed = draft.observed;
     let mut told: Vec<&SeenPod> = Vec::new();
     for pod in observed.pods.iter().filter(|pod| pod.role == Role::Segment) {
@@ -81,6 +82,9 @@ pub fn forgive(draft: &mut Draft<'_>) {
         if let Some(history) = draft.tried.get_mut(&segment) {
             history.counted = 0;
         }
+    }
+    for history in draft.tried.values_mut() {
+        history.flags.largest_card = false;
     }
 }
 
@@ -229,6 +233,7 @@ fn vanished(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) {
             failure: None,
             stage: None,
             lost: claim.is_some(),
+            refused: false,
             needed: None,
             free: None,
             foreign: None,
@@ -281,8 +286,10 @@ fn situation<'f>(
         steps: film.steps.clone(),
         ran_at,
         policy: job.policy,
+        uniform: job.uniform,
         attempts: job.attempts,
         largest_gpu: draft.observed.fleet.largest_gpu,
+        gpu_had: pod.and_then(|pod| pod.before.as_ref()).map(|before| before.total).filter(|had| *had > 0),
         more_memory_fits: draft
             .observed
             .fleet

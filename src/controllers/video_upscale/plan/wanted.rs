@@ -68,6 +68,17 @@ fn steps(draft: &Draft<'_>, job: &Job, film: &Film<'_>) -> Vec<StepNeed> {
     needs.into_iter().filter(|need| offers(draft, job, film, need.step)).collect()
 }
 
+/// Segments that are lower than attempts may go by now, as after a change of the spec, come back to the lowest step that
+/// there is; nothing would ever be found for them.
+pub fn bring_back(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) {
+    // Under `Uniform` a segment that is lower than all others is on its way to take them with it.
+    let may = |step: &u32| job.uniform || offers(draft, job, film, *step);
+    let Some(lowest) = film.estimates.iter().map(|(step, _)| *step).filter(may).max() else { return };
+    for history in draft.tried.values_mut() {
+        history.step = history.step.min(lowest);
+    }
+}
+
 /// Whether attempts may have that step: under `Uniform` the one that all have, under `Never` none below the one that
 /// was begun with.
 pub fn offers(draft: &Draft<'_>, job: &Job, film: &Film<'_>, step: u32) -> bool {
@@ -122,7 +133,7 @@ fn due(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, held: &Held) -> Vec<Wa
             keep: aversion.keep.filter(|(_, until)| *until > draft.now).map(|(step, _)| step),
             avoid_gpus: aversion.gpus,
             avoid_nodes: aversion.nodes,
-            largest_only: history.largest_only(job.policy),
+            largest_only: history.flags.largest_card,
         });
     }
     wanted

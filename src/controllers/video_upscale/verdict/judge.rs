@@ -149,6 +149,9 @@ fn by_pod(evidence: &Evidence, failed: Option<&ContainerEnd>) -> Option<Finding>
         let message = format!("{} was killed at its memory limit", container.name);
         return Some(settled(evidence, Verdict::HostMemory, Some(container.stage), message));
     }
+    if let Some(finding) = refused(evidence, failed) {
+        return Some(finding);
+    }
     let disrupted = disruption(evidence)?;
     // An engine that ended by itself before the pod was taken away still tells why.
     let by_itself = failed.is_some_and(|container| {
@@ -157,6 +160,20 @@ fn by_pod(evidence: &Evidence, failed: Option<&ContainerEnd>) -> Option<Finding>
             && read(&container.message, &evidence.failure) != Reading::NotOom
     });
     (!by_itself).then(|| settled(evidence, Verdict::Disrupted, stage, because(disrupted)))
+}
+
+/// The kubelet did not take the pod: it failed with a reason, and none of its containers ever ran.
+fn refused(evidence: &Evidence, failed: Option<&ContainerEnd>) -> Option<Finding> {
+    let pod = &evidence.pod;
+    let ran = failed.is_some() || evidence.containers.iter().any(|container| container.started);
+    if ran || !pod.failed || pod.reason.is_empty() || pod.node_gone || pod.disruption_target {
+        return None;
+    }
+    let detail = if pod.message.is_empty() { &pod.reason } else { &pod.message };
+    let mut finding =
+        settled(evidence, Verdict::Disrupted, None, format!("the node refused the pod: {detail}"));
+    finding.decided.refused = true;
+    Some(finding)
 }
 
 /// Why the pod was taken away, if it was.
@@ -228,13 +245,15 @@ fn engine(evidence: &Evidence, container: &ContainerEnd) -> Finding {
         },
         report_could_change_it: false,
     };
-    if evidence.failure.permanent_exit_codes.contains(&code) {
-        return permanent(format!("exit code {code}; {}", one_line(container)));
-    }
     let fresh = evidence.after.as_ref().filter(|_| has_fresh_view(evidence));
     if let Some(fault) = fresh.and_then(|view| view.fault(evidence.engine_started_at())) {
         let message = format!("the GPU is at fault: {fault}");
         return settled(evidence, Verdict::GpuFault, stage, message);
+    }
+    if evidence.failure.permanent_exit_codes.contains(&code) {
+        // An engine that finds no GPU says that its arguments are wrong, and a card may be lost after `prepare` saw it.
+        let why = format!("exit code {code}; {}", one_line(container));
+        return Finding { report_could_change_it: true, ..permanent(why) };
     }
     match read(&container.message, &evidence.failure) {
         Reading::Permanent(pattern) => permanent(format!("`{pattern}`")),
@@ -257,7 +276,6 @@ fn engine(evidence: &Evidence, container: &ContainerEnd) -> Finding {
         }
         Reading::Gpu(text) => {
             let memory = judge_memory(evidence, &text);
-            let learnt = matches!(memory.verdict, Verdict::OwnDemand | Verdict::ForeignProcess);
             Finding {
                 report_could_change_it: !memory.decisive,
                 decided: Decided {
@@ -266,7 +284,7 @@ fn engine(evidence: &Evidence, container: &ContainerEnd) -> Finding {
                     needed: memory.needed.or(evidence.need_bytes),
                     free: memory.free,
                     foreign: memory.foreign,
-                    observed_need: memory.needed.filter(|_| learnt),
+                    observed_need: memory.proved,
                     who: memory.who,
                     ..said.decided
                 },
@@ -366,6 +384,7 @@ fn settled(evidence: &Evidence, verdict: Verdict, stage: Option<Stage>, message:
             failure: None,
             stage,
             lost: false,
+            refused: false,
             needed: evidence.need_bytes,
             free: before.map(|before| before.available),
             foreign: before.map(|before| before.foreign),

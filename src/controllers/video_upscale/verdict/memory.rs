@@ -1,15 +1,17 @@
 //! Whose fault an out-of-memory end of the engine was: the text's figures of that instant, and the agent's word on who
 //! is who.
 //!
-//! A neighbour's fault is never charged to the tile. So `OwnDemand` needs figures that leave no room for anybody else,
-//! or an agent that saw the whole card; where others could have been, the answer is `Unknown`.
+//! A neighbour's fault is never charged to the tile. So `OwnDemand` needs figures that no empty card could have met, or
+//! an agent that saw the whole card and nobody else on it; where others could have been, the answer is `Unknown`.
 
 use std::collections::BTreeSet;
 
 use super::view::Witness;
 use super::{Evidence, Verdict};
-use crate::api::quantity;
-use crate::controllers::video_upscale::oom_text::{Blame, Kind, OomText, TextVerdict, blame, threshold};
+use crate::api::quantity::{self, MIB};
+use crate::controllers::video_upscale::oom_text::{
+    Blame, Kind, OomText, ROUNDING, TextVerdict, blame, threshold,
+};
 
 /// A verdict on memory with its figures, bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,10 +28,18 @@ pub(super) struct MemoryVerdict {
     pub foreign: Option<u64>,
     /// Who they were.
     pub who: String,
+    /// What a run with these arguments has proved to need at the least.
+    pub proved: Option<u64>,
 }
 
 /// Nothing asks for more than 16 TiB in earnest; a larger figure is a broken request and teaches nothing.
 const MOST_NEED: u64 = 16 << 40;
+
+/// Less than any process with a CUDA context holds.
+const QUIET: u64 = 256 * MIB;
+
+/// Most by which contexts differ. More than that beyond the failing process's allocator may be somebody else.
+const CONTEXTS_DIFFER: u64 = 640 * MIB;
 
 /// Judges an engine that wrote `text` when it ran out of memory.
 pub(super) fn judge_memory(evidence: &Evidence, text: &OomText) -> MemoryVerdict {
@@ -41,18 +51,18 @@ pub(super) fn judge_memory(evidence: &Evidence, text: &OomText) -> MemoryVerdict
         _ => Witness::default(),
     };
     let blame = blame(text, &own_pids);
-    let case = Case { evidence, text, blame, witness, own_pids_known: !own_pids.is_empty() };
+    let case = Case { evidence, text, blame, witness };
     let verdict = case.verdict();
     let own = case.own();
     let needed = own.zip(text.requested).and_then(|(own, requested)| own.checked_add(requested));
     let others = case.blame.others.saturating_add(case.blame.unexplained);
     MemoryVerdict {
         verdict,
-        decisive: case.blame.own_is_certain
-            && matches!(
-                (case.blame.verdict, verdict),
-                (TextVerdict::Own, Verdict::OwnDemand) | (TextVerdict::Fragmentation, Verdict::Fragmentation)
-            ),
+        decisive: match verdict {
+            Verdict::OwnDemand => case.exceeds_an_empty_card(),
+            Verdict::Fragmentation => case.blame.own_is_certain,
+            _ => false,
+        },
         needed: needed.filter(|needed| *needed <= MOST_NEED),
         free: own
             .zip(text.free)
@@ -63,6 +73,7 @@ pub(super) fn judge_memory(evidence: &Evidence, text: &OomText) -> MemoryVerdict
         } else {
             evidence.before.as_ref().map(|before| before.foreign)
         },
+        proved: case.proved(verdict),
         who: case.witness.who,
     }
 }
@@ -72,7 +83,6 @@ struct Case<'a> {
     text: &'a OomText,
     blame: Blame,
     witness: Witness,
-    own_pids_known: bool,
 }
 
 impl Case<'_> {
@@ -86,28 +96,27 @@ impl Case<'_> {
         threshold(total.or_else(|| self.evidence.before.as_ref().map(|before| before.total)).unwrap_or(0))
     }
 
+    /// What an empty card gives, by message and agent.
+    fn capacity(&self) -> Option<u64> {
+        let (said, seen) = (self.text.total, self.witness.capacity);
+        said.zip(seen).map(|(said, seen)| said.min(seen)).or(said).or(seen)
+    }
+
     fn verdict(&self) -> Verdict {
         match self.blame.verdict {
-            TextVerdict::Foreign => self.others(),
             TextVerdict::Fragmentation if self.others_would_have_done() => self.others(),
             TextVerdict::Fragmentation => Verdict::Fragmentation,
-            // Without its own figures, the largest of the list was only taken for the failing process.
-            TextVerdict::Own if self.own_is_a_guess() => Verdict::Unknown,
-            // This backend says nothing of the others.
-            TextVerdict::Own if self.text.kind == Kind::Async && self.witness.foreign >= self.threshold() => {
-                self.by_the_agent()
-            }
-            TextVerdict::Own => Verdict::OwnDemand,
-            TextVerdict::Unknown => self.by_the_agent(),
+            _ if self.exceeds_an_empty_card() => Verdict::OwnDemand,
+            TextVerdict::Foreign => self.others(),
+            TextVerdict::Own | TextVerdict::Unknown => self.by_the_agent(),
         }
     }
 
-    fn own_is_a_guess(&self) -> bool {
-        !self.blame.own_is_certain
-            && self.text.allocated.is_none()
-            && !self.own_pids_known
-            && self.text.requested.zip(self.text.total).is_none_or(|(requested, total)| requested <= total)
-            && !self.text.rejected
+    /// Whether no empty card could have met the request: the one proof that needs no other witness.
+    fn exceeds_an_empty_card(&self) -> bool {
+        let capacity = self.capacity().map(|capacity| capacity.saturating_add(ROUNDING));
+        let more = self.blame.need.zip(capacity).is_some_and(|(need, capacity)| need.least > capacity);
+        more || self.blame.beyond_any_card
     }
 
     /// Whether the request would have been met with what others and nobody held, by the message's figures.
@@ -128,14 +137,14 @@ impl Case<'_> {
         }
     }
 
-    /// The text does not tell; the agent may.
+    /// The text proves nothing; the agent may.
     fn by_the_agent(&self) -> Verdict {
         let witness = &self.witness;
         if !witness.fresh {
             return Verdict::Unknown;
         }
         if witness.foreign >= self.threshold() {
-            return if self.fits_alone() { Verdict::ForeignProcess } else { Verdict::OwnDemand };
+            return if self.fits_alone() { Verdict::ForeignProcess } else { Verdict::Unknown };
         }
         if witness.leaked >= self.threshold() {
             return self.leak();
@@ -150,9 +159,19 @@ impl Case<'_> {
 
     /// Whether what the run is known to have needed fits an empty card. What is not known counts as fitting.
     fn fits_alone(&self) -> bool {
-        let Some(capacity) = self.witness.capacity else { return true };
-        let reached = self.own().unwrap_or(0).saturating_add(self.text.requested.unwrap_or(0));
-        reached <= capacity
+        let capacity = self.capacity().map(|capacity| capacity.saturating_add(ROUNDING));
+        self.need_at_most().zip(capacity).is_none_or(|(most, capacity)| most <= capacity)
+    }
+
+    /// What the run needed at the most: where the message leaves its context open, the agent has seen it.
+    fn need_at_most(&self) -> Option<u64> {
+        let seen = self.witness.own_peak.zip(self.text.requested);
+        let seen = seen.map(|(peak, requested)| peak.saturating_add(requested));
+        match (self.blame.need, seen) {
+            (Some(need), Some(seen)) if (need.least..=need.most).contains(&seen) => Some(seen),
+            (Some(need), _) => Some(need.most),
+            (None, seen) => seen,
+        }
     }
 
     /// Memory without a process, which may just be what the failed engine's end has not given back yet.
@@ -160,14 +179,24 @@ impl Case<'_> {
         let own = self.witness.own_peak.unwrap_or(0);
         let more_than_its_own = self.witness.leaked > own.saturating_add(self.threshold());
         let at_that_instant = self.blame.unexplained >= self.threshold();
-        if more_than_its_own || at_that_instant { Verdict::LeakedMemory } else { Verdict::Unknown }
+        let leaked = (more_than_its_own || at_that_instant) && self.fits_alone();
+        if leaked { Verdict::LeakedMemory } else { Verdict::Unknown }
     }
 
-    /// A complete view shows nobody else.
+    /// A complete view shows nobody who holds enough to be blamed.
     fn alone(&self) -> Verdict {
-        let (Some(peak), Some(capacity)) = (self.witness.own_peak, self.witness.capacity) else {
+        let (Some(peak), Some(capacity)) = (self.witness.own_peak, self.capacity()) else {
             return Verdict::Unknown;
         };
+        let others = self.witness.foreign.saturating_add(self.witness.leaked);
+        if others > QUIET || self.text_has_room_for_others() {
+            return Verdict::Unknown;
+        }
+        if self.blame.need.is_some() {
+            // Alone on the card, though by its own figures an empty one would have done.
+            let fits = self.need_at_most().is_some_and(|most| most <= capacity.saturating_sub(ROUNDING));
+            return if fits { Verdict::Unknown } else { Verdict::OwnDemand };
+        }
         let nearly_all = peak >= capacity.saturating_sub(capacity / 10);
         match self.text.kind {
             Kind::Disguise if nearly_all => Verdict::OwnDemand,
@@ -175,6 +204,32 @@ impl Case<'_> {
             _ if peak >= capacity / 2 => Verdict::OwnDemand,
             _ => Verdict::Unknown,
         }
+    }
+
+    /// Whether the message leaves room for somebody that the agent has not seen, as one who came and went between two
+    /// samples.
+    fn text_has_room_for_others(&self) -> bool {
+        let Some(need) = self.blame.need else { return false };
+        let requested = self.text.requested.unwrap_or(0);
+        let used = self.text.total.zip(self.text.free).map_or(0, |(total, free)| total.saturating_sub(free));
+        let known = need.least.saturating_sub(requested);
+        used.saturating_sub(known).saturating_sub(self.blame.others) > CONTEXTS_DIFFER
+    }
+
+    /// What is to be learnt. That it was more than an empty card has is known even without a figure; how much it was
+    /// beside somebody else only by the message's own.
+    fn proved(&self, verdict: Verdict) -> Option<u64> {
+        if self.text.requested.is_some_and(|requested| requested > MOST_NEED) {
+            return None;
+        }
+        let said = self.blame.need.map(|need| need.least);
+        match verdict {
+            Verdict::OwnDemand if self.text.rejected || self.text.allowed.is_some() => said,
+            Verdict::OwnDemand => said.max(self.capacity().map(|capacity| capacity.saturating_add(1))),
+            Verdict::ForeignProcess => said,
+            _ => None,
+        }
+        .filter(|proved| *proved <= MOST_NEED)
     }
 }
 

@@ -314,6 +314,51 @@ fn a_faulty_gpu_is_to_blame_before_the_engine() {
 }
 
 #[test]
+fn a_card_that_was_lost_is_to_blame_before_arguments_that_name_it() {
+    let mut end = engine(2, "Error", "error: argument --device: cuda:0 is not visible");
+    assert!(matches!(judge(&end, at(102)), Judgement::WaitForReport { .. }));
+    assert_eq!(verdict(&end), Verdict::Permanent);
+    let mut after = view(0, Vec::new(), 0);
+    end.after = Some(after.clone());
+    assert_eq!(verdict(&end), Verdict::Permanent);
+    after.gpu.h = Health::Lost;
+    end.after = Some(after);
+    assert_eq!(verdict(&end), Verdict::GpuFault);
+}
+
+#[test]
+fn a_pod_that_failed_before_any_container_ran_was_refused() {
+    for reason in [
+        "OutOfcpu",
+        "OutOfnvidia.com/gpu",
+        "NodePorts",
+        "TopologyAffinityError",
+        "UnexpectedAdmissionError",
+        "SomethingNew",
+    ] {
+        let mut end = evidence(vec![ContainerEnd { started: false, ..container("prepare", None, "", "") }]);
+        end.pod.reason = reason.to_owned();
+        end.pod.message = "Pod was rejected".to_owned();
+        let refused = decided(&end);
+        assert_eq!((refused.verdict, refused.refused), (Verdict::Disrupted, true), "{reason}");
+        end.containers = vec![done("prepare"), container("upscale", Some(137), "Error", "")];
+        assert!(!decided(&end).refused, "{reason}");
+    }
+}
+
+#[test]
+fn an_end_without_a_figure_teaches_that_the_card_is_too_small() {
+    let mut end = engine(1, "Error", "CUDA error: out of memory");
+    end.after = Some(view(22 * GIB, Vec::new(), 0));
+    let own = decided(&end);
+    assert_eq!((own.verdict, own.observed_need), (Verdict::OwnDemand, Some(TOTAL - GIB / 2 + 1)));
+    // What the largest of a list held, which need not be the failing process, teaches nothing.
+    let text = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 24.00 GiB of which 0.30 GiB is free. Process 900 has 21.70 GiB memory in use. Process 901 has 2.00 GiB memory in use.";
+    let guessed = decided(&engine(1, "Error", text));
+    assert_eq!((guessed.verdict, guessed.observed_need), (Verdict::ForeignProcess, None));
+}
+
+#[test]
 fn the_failing_process_in_its_own_list_is_not_foreign() {
     // 21.7 GiB are ours: by the list alone the other 9.67 GiB are foreign, and the largest might be the neighbour.
     let text = "CUDA out of memory. Tried to allocate 12.00 GiB. GPU 0 has a total capacity of 24.00 GiB of which 0.30 GiB is free. Process 900 has 21.70 GiB memory in use. Process 4242 has 1.20 GiB memory in use.";

@@ -101,6 +101,19 @@ fn a_pod_that_no_node_takes_frees_its_gpu_once_it_is_gone() {
 }
 
 #[test]
+fn a_node_that_refuses_a_pod_is_left_alone_for_a_while() {
+    let mut observed = probed(json!({}));
+    observed.claims = vec![claim(&observed.identity.key, 3, 0, "GPU-1")];
+    let status = json!({"phase": "Failed", "reason": "TopologyAffinityError", "message": "Resources cannot be aligned"});
+    observed.pods = vec![segment(&observed, 3, 0, &status)];
+    let judged = plan(&observed, at(20));
+    assert_eq!(recorded(&judged).unwrap().tried, ["3:1/0/2/1//Disrupted"]);
+    let demand = judged.demand.clone().unwrap();
+    assert_eq!(demand.cooling_nodes["node-a"].0, at(80));
+    assert!(demand.wanted[0].avoid_nodes.contains("node-a"));
+}
+
+#[test]
 fn a_vanished_pod_quarantines_its_gpu() {
     let mut observed = probed(json!({}));
     observed.claims = vec![claim(&observed.identity.key, 3, 0, "GPU-1")];
