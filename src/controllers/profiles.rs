@@ -16,6 +16,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use thiserror::Error;
 
+use super::video_upscale::error::is_conflict;
 use super::video_upscale::memory::since;
 use super::video_upscale::plan::Lesson;
 use crate::api::conditions::{self, one_line};
@@ -34,6 +35,8 @@ const MOST_LEARNED: usize = 64;
 const MOST_INCOMPATIBLE: usize = 16;
 /// A need that is only confirmed is written again after that long.
 const CONFIRMED_AGAIN: Duration = Duration::from_secs(3600);
+/// How often a lesson is written anew because somebody else wrote meanwhile.
+const LEARN_TRIES: u32 = 5;
 /// Pause after a failure.
 const AGAIN: Duration = Duration::from_secs(15);
 /// Largest file of a profile, bytes.
@@ -94,6 +97,22 @@ impl Error {
             Self::Apply { .. } | Self::Get { .. } | Self::WriteStatus { .. } => true,
             Self::Read { .. } | Self::Parse { .. } => false,
         }
+    }
+
+    /// Whether the API server does not let us, whatever we try.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Get { source: kube::Error::Api(status), .. }
+            | Self::WriteStatus { source: kube::Error::Api(status), .. } => {
+                status.is_forbidden() || status.is_invalid() || status.is_not_found()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether somebody else wrote first.
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::WriteStatus { source, .. } if is_conflict(source))
     }
 }
 
@@ -195,6 +214,17 @@ fn error_policy(_: Arc<Guarded>, _: &Error, _: Arc<Context>) -> Action {
     Action::requeue(AGAIN)
 }
 
+/// A status with what was learnt of a spec of that digest, and of no other.
+fn about(old: &UpscaleProfileStatus, of: &str) -> UpscaleProfileStatus {
+    let mut new = old.clone();
+    // A status from before this was kept is believed.
+    if new.learned_of.replace(of.to_owned()).is_some_and(|before| before != of) {
+        new.learned.clear();
+        new.incompatible.clear();
+    }
+    new
+}
+
 /// The status of a profile with its condition `Ready` as it should be.
 fn judged(profile: &UpscaleProfile, old: &UpscaleProfileStatus, now: Timestamp) -> UpscaleProfileStatus {
     let generation = profile.metadata.generation.unwrap_or(0);
@@ -205,7 +235,7 @@ fn judged(profile: &UpscaleProfile, old: &UpscaleProfileStatus, now: Timestamp) 
     let before = old.conditions.iter().find(|condition| condition.type_ == "Ready");
     let moved =
         before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
-    let mut new = old.clone();
+    let mut new = about(old, &profile::digest(&profile.spec));
     new.observed_generation = generation;
     new.conditions = vec![Condition {
         type_: "Ready".to_owned(),
@@ -240,16 +270,43 @@ async fn write(
     written.map(drop).map_err(|source| Error::WriteStatus { name, source })
 }
 
-/// Keeps what ends have taught about a profile. A profile that is gone teaches nobody.
+/// Keeps what ends have taught about a profile whose spec had that digest. A profile that is gone, or another one by
+/// now, teaches nobody.
 ///
 /// # Errors
-/// If it cannot be read or written; a conflict too: the same will be learnt again.
-pub async fn learn(client: &Client, name: &str, lessons: &[Lesson], now: Timestamp) -> Result<(), Error> {
+/// If it cannot be read or written; a conflict only if others were faster each time.
+pub async fn learn(
+    client: &Client,
+    name: &str,
+    of: &str,
+    lessons: &[Lesson],
+    now: Timestamp,
+) -> Result<(), Error> {
+    let mut tries = LEARN_TRIES;
+    loop {
+        tries = tries.saturating_sub(1);
+        match learn_once(client, name, of, lessons, now).await {
+            Err(error) if error.is_conflict() && tries > 0 => {}
+            other => return other,
+        }
+    }
+}
+
+async fn learn_once(
+    client: &Client,
+    name: &str,
+    of: &str,
+    lessons: &[Lesson],
+    now: Timestamp,
+) -> Result<(), Error> {
     let api: Api<UpscaleProfile> = Api::all(client.clone());
     let failed = |source| Error::Get { name: name.to_owned(), source };
     let Some(profile) = api.get_opt(name).await.map_err(failed)? else { return Ok(()) };
+    if profile::digest(&profile.spec) != of {
+        return Ok(());
+    }
     let old = profile.status.clone().unwrap_or_default();
-    let new = taught(&old, lessons, now);
+    let new = taught(&about(&old, of), lessons, now);
     if new == old { Ok(()) } else { write(client, &profile, &new).await }
 }
 
@@ -383,9 +440,12 @@ mod tests {
         let good = judged(&profile, &UpscaleProfileStatus::default(), at(1));
         assert_eq!((good.conditions[0].status.as_str(), good.observed_generation), ("True", 1));
         assert_eq!(judged(&profile, &good, at(9)), good);
+        let known = taught(&good, &[need("A", 10)], at(1));
+        assert_eq!(judged(&profile, &known, at(9)), known, "what was learnt stays");
         profile.spec.engine.args.push("{nonsense}".into());
         profile.metadata.generation = Some(2);
-        let bad = judged(&profile, &good, at(9));
+        let bad = judged(&profile, &known, at(9));
+        assert_eq!(bad.learned, [], "it was learnt of another engine");
         assert_eq!(
             (bad.conditions[0].reason.as_str(), bad.conditions[0].status.as_str()),
             ("InvalidTemplate", "False")

@@ -3,6 +3,7 @@
 //! evaluation fail for its own sake, but every formula is still computed without overflow and says `None` instead.
 
 mod check;
+mod digest;
 mod engine;
 mod frames;
 mod memory;
@@ -15,6 +16,7 @@ mod time;
 pub(crate) mod testdata;
 
 pub use check::{ProfileError, check};
+pub use digest::digest;
 pub use engine::{engine_input, engine_output};
 pub use frames::{Lengths, frames_ok, frames_up, longest_piece};
 pub use memory::{HostFlags, host_limit_bytes, need_bytes, scratch_bytes};

@@ -14,6 +14,11 @@ pub struct UpscaleProfileStatus {
     #[serde(default = "minus_one")]
     #[schemars(range(min = -1, max = schema::MOST_EXACT))]
     pub observed_generation: i64,
+    /// Digest of what the lessons below are about: engine, ladder, tiles, input and output of the spec. When these change,
+    /// the lessons go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub learned_of: Option<String>,
     /// Needs as observed; at most 64, the least recently seen go first.
     #[serde(default)]
     #[schemars(length(max = 64))]

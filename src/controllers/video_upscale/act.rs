@@ -37,6 +37,10 @@ pub async fn act(identity: &Identity, plan: Plan, ctx: &Context, now: Timestamp)
         Some(demand) => ctx.fleet.set_demand(demand),
         None => ctx.fleet.drop_demand(key),
     }
+    // An end is judged once: what it taught is kept before it is recorded, or a death in between would lose it.
+    if let Some(profile) = plan.profile.filter(|_| !plan.lessons.is_empty()) {
+        ctx.learn(&profile, &plan.lessons_of, &plan.lessons, now).await?;
+    }
     let mut memory = plan.memory;
     for change in plan.changes {
         let kind = kind(&change);
@@ -62,11 +66,6 @@ pub async fn act(identity: &Identity, plan: Plan, ctx: &Context, now: Timestamp)
         }
     }
     tell(identity, plan.events, ctx).await;
-    if let Some(profile) = plan.profile
-        && !plan.lessons.is_empty()
-    {
-        ctx.learn(&profile, plan.lessons, now).await;
-    }
     Ok(())
 }
 

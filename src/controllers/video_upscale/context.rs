@@ -9,6 +9,7 @@ use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 
+use super::error::Error;
 use super::memory::Memory;
 use super::plan::{Lesson, Offer, Volumes};
 use super::pods::Release;
@@ -187,10 +188,23 @@ impl Context {
         }
     }
 
-    /// Takes over what was learnt; a failure is only logged, as it will be learnt again.
-    pub async fn learn(&self, profile: &str, lessons: Vec<Lesson>, now: Timestamp) {
-        if let Err(error) = profiles::learn(&self.client, profile, &lessons, now).await {
-            tracing::warn!(profile, %error, "lesson not kept");
+    /// Takes over what was learnt of a profile whose spec has that digest. A refusal is only logged: no job waits for a right that is missing.
+    ///
+    /// # Errors
+    /// If the profile could not be read or written, which time may heal.
+    pub async fn learn(
+        &self,
+        profile: &str,
+        of: &str,
+        lessons: &[Lesson],
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        match profiles::learn(&self.client, profile, of, lessons, now).await {
+            Err(source) if source.is_refusal() => {
+                tracing::warn!(profile, error = %source, "lesson not kept");
+                Ok(())
+            }
+            other => other.map_err(|source| Error::Learn { profile: profile.to_owned(), source }),
         }
     }
 

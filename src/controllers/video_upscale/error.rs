@@ -117,6 +117,14 @@ pub enum Error {
         /// Why.
         source: crate::fleet::ClaimError,
     },
+    /// What ends have taught could not be kept.
+    #[error("learn about profile {profile}: {source}")]
+    Learn {
+        /// Its name.
+        profile: String,
+        /// Why.
+        source: crate::controllers::profiles::Error,
+    },
     /// The pass took too long.
     #[error("the pass over {name} was given up after {} s", limit.as_secs())]
     Deadline {
@@ -151,6 +159,7 @@ impl Error {
             Self::Own { .. } => "own",
             Self::Overtaken { .. } => "overtaken",
             Self::Release { .. } => "release",
+            Self::Learn { .. } => "learn",
             Self::Deadline { .. } => "deadline",
             Self::Panic { .. } => "panic",
         }

@@ -154,8 +154,10 @@ pub struct Plan {
     pub verdicts: Vec<Verdict>,
     /// Name of the profile that the job began with.
     pub profile: Option<String>,
-    /// What was learnt of it.
+    /// What was learnt of it, by [`crate::profile::digest()`] of its spec as the job began with it.
     pub lessons: Vec<Lesson>,
+    /// That digest; empty without lessons.
+    pub lessons_of: String,
     /// What is to be remembered.
     pub memory: Memory,
     /// When to look again; `None`: on the next change of the object.

@@ -37,6 +37,7 @@ fn context(answers: Answers) -> (Context, Arc<Mutex<Vec<String>>>) {
                     json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
                     "status": "Failure", "reason": reason, "message": format!("{reason} by order"), "code": code}),
                 ),
+                None if method == "GET" && path.contains("upscaleprofiles") => (200, profile()),
                 None if method == "GET" => (200, owned_pod("uid-of-the-job")),
                 None => (200, sent),
             };
@@ -66,6 +67,23 @@ fn owned_pod(uid: &str) -> Value {
     json!({"metadata": {"name": "x", "ownerReferences": [
         {"apiVersion": keys::API_VERSION, "kind": "VideoUpscale", "name": "holiday", "uid": uid, "controller": true}]},
         "spec": {"containers": []}})
+}
+
+fn profile() -> Value {
+    let spec = crate::profile::testdata::flashvsr();
+    let mut profile = crate::api::profile::UpscaleProfile::new("flashvsr", spec);
+    profile.metadata.resource_version = Some("7".to_owned());
+    serde_json::to_value(profile).unwrap()
+}
+
+/// A pass that records an end that has taught something.
+fn taught(observed: &Observed) -> Plan {
+    let mut plan = planned(observed, vec![record()]);
+    plan.profile = Some("flashvsr".to_owned());
+    plan.lessons_of = crate::profile::digest(&crate::profile::testdata::flashvsr());
+    plan.lessons =
+        vec![plan::Lesson::Incompatible { model: "L40S".into(), reason: "no kernel image".into() }];
+    plan
 }
 
 fn job() -> Observed {
@@ -231,4 +249,31 @@ async fn each_change_is_one_line_of_the_log() {
     assert_eq!((&changes[0]["segment"], &changes[0]["attempt"]), (&json!(3), &json!(0)));
     assert!(changes[1]["segment"].is_null());
     assert_eq!(changes[2]["object"], "holiday-x");
+}
+
+#[tokio::test]
+async fn what_an_end_taught_is_kept_before_the_end_is_recorded() {
+    let lines = |log: &Arc<Mutex<Vec<String>>>, end: &str| -> Vec<usize> {
+        let log = log.lock().unwrap();
+        log.iter().enumerate().filter(|(_, line)| line.ends_with(end)).map(|(at, _)| at).collect()
+    };
+    let observed = job();
+    let (ctx, log) = context(|method, path| {
+        (method == "PATCH" && path.ends_with("flashvsr/status")).then_some((403, "Forbidden"))
+    });
+    act(&observed.identity, taught(&observed), &ctx, at(0)).await.unwrap();
+    let (lesson, status) = (lines(&log, "flashvsr/status"), lines(&log, "holiday/status"));
+    assert!(lesson.len() == 1 && status.len() == 1 && lesson[0] < status[0], "{log:?}");
+
+    let (ctx, log) = context(|method, path| {
+        (method == "PATCH" && path.ends_with("flashvsr/status")).then_some((500, "InternalError"))
+    });
+    act(&observed.identity, taught(&observed), &ctx, at(0)).await.unwrap_err();
+    assert_eq!(lines(&log, "holiday/status"), Vec::<usize>::new(), "it is judged, and learnt, again");
+
+    let (ctx, log) = context(|method, path| {
+        (method == "PATCH" && path.ends_with("flashvsr/status")).then_some((409, "Conflict"))
+    });
+    act(&observed.identity, taught(&observed), &ctx, at(0)).await.unwrap_err();
+    assert_eq!(lines(&log, "flashvsr/status").len(), 5, "others may have written in between");
 }

@@ -251,6 +251,8 @@ impl<'a> Draft<'a> {
         self.write_sets();
         status::base(&mut self.status, self.observed.identity.generation, self.now);
         let profile = self.status.profile.as_ref().map(|profile| profile.name.clone());
+        let spec = self.observed.profile.usable().filter(|_| !self.lessons.is_empty());
+        let lessons_of = spec.map(|(spec, _)| crate::profile::digest(spec)).unwrap_or_default();
         let mut changes = self.first;
         let difference = status::difference(&self.observed.status, &self.status);
         let due = self.memory.written.map(|written| BATCH.saturating_sub(since(written, self.now)));
@@ -273,6 +275,7 @@ impl<'a> Draft<'a> {
             verdicts: self.verdicts,
             profile,
             lessons: self.lessons,
+            lessons_of,
             memory: self.memory,
             requeue: self.requeue,
         }

@@ -103,10 +103,13 @@ impl<'a> Film<'a> {
                 video.height
             )));
         }
-        let mut incompatible: BTreeSet<String> =
-            learned.incompatible.iter().map(|model| model.gpu_model.clone()).collect();
+        // What was learnt of another engine or ladder under this name is not about the one that the job began with.
+        let ours = learned.learned_of.as_ref().is_none_or(|of| *of == profile::digest(spec));
+        let models = learned.incompatible.iter().filter(|_| ours);
+        let mut incompatible: BTreeSet<String> = models.map(|model| model.gpu_model.clone()).collect();
         incompatible.extend(observed.memory.models.iter().cloned());
-        let facts = learned.learned.iter().filter(|fact| fact.picture_class == class).cloned().collect();
+        let facts = learned.learned.iter().filter(|fact| ours && fact.picture_class == class);
+        let facts = facts.cloned().collect();
         let total = number(counts.total);
         Ok(Self { spec, picture, lengths, total, steps, estimates, facts, incompatible })
     }

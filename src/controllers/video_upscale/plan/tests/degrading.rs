@@ -86,6 +86,10 @@ fn uniform_does_not_wait_for_a_need_that_no_card_has() {
     let demand = plan(&observed, at(5)).demand.unwrap();
     assert_eq!(demand.steps.len(), 1);
     assert_eq!(demand.steps[0].on("L40S"), 11 * GIB, "its own demand lowers it, and nothing else does");
+    let Profile::Frozen { learned, .. } = &mut observed.profile else { panic!("not begun") };
+    learned.learned_of = Some("of another engine".into());
+    let demand = plan(&observed, at(5)).demand.unwrap();
+    assert_eq!(demand.steps[0].on("L40S"), demand.steps[0].need_bytes);
 }
 
 #[test]
@@ -123,4 +127,30 @@ fn a_larger_host_limit_is_tried_where_a_node_has_it() {
             "{largest:?}"
         );
     }
+}
+
+#[test]
+fn a_segment_below_the_steps_that_are_left_comes_back_to_the_lowest_of_them() {
+    let mut observed = running(json!({"steps": {"first": 2, "last": 4}}));
+    observed.status.tried = vec!["0:1/1/6/1//OwnDemand".into(), "1:1/1/3/1//OwnDemand".into()];
+    let later = plan(&observed, at(20));
+    let due: Vec<_> =
+        later.demand.unwrap().wanted.iter().take(2).map(|w| (w.segment, w.first_step)).collect();
+    assert_eq!(due, [(0, 4), (1, 3)]);
+
+    // Automatic until now, and from now on nothing below the step that was begun with.
+    let mut observed = running(json!({"degradation": {"policy": "Never"}}));
+    observed.status.tried = vec!["0:1/1/6/1//OwnDemand".into()];
+    let wanted = plan(&observed, at(20)).demand.unwrap().wanted;
+    assert_eq!((wanted[0].segment, wanted[0].first_step), (0, 2));
+
+    // All have one step: the lowest that is left, once and not in each pass.
+    let mut observed = running(json!({"steps": {"last": 4}, "degradation": {"consistency": "Uniform"}}));
+    observed.status.tried = vec!["0:1/1/6/1//OwnDemand".into()];
+    let lower = plan(&observed, at(20));
+    step(&mut observed, lower);
+    assert_eq!((observed.status.round, observed.status.effective.as_ref().unwrap().step), (Some(1), 4));
+    let after = plan(&observed, at(40));
+    step(&mut observed, after);
+    assert_eq!(observed.status.round, Some(1));
 }
