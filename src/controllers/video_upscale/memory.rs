@@ -42,8 +42,10 @@ pub struct Memory {
     pub refused: Option<(Timestamp, String)>,
     /// A full volume: when to try again, and what was said.
     pub full: Option<(Timestamp, String)>,
-    /// When status was last written.
-    pub written: Option<Timestamp>,
+    /// Since when the status that was written lacks counts.
+    pub unwritten: Option<Timestamp>,
+    /// Since when nothing of the job has run.
+    pub idle: Option<Timestamp>,
     /// The wait as it was last told.
     pub told_wait: Option<ToldWait>,
     /// When the estimate was last moved.

@@ -167,7 +167,7 @@ async fn a_pass_stops_at_the_first_change_that_did_not_go_through() {
     let failed = act(&observed.identity, planned(&observed, vec![record(), delete]), &ctx, at(0)).await;
     assert!(failed.unwrap_err().is_conflict());
     assert!(!log.lock().unwrap().iter().any(|line| line.starts_with("DELETE")));
-    assert_eq!(ctx.memory_of(&observed.identity.key).written, None, "nothing is remembered of it");
+    assert_eq!(ctx.memory_of(&observed.identity.key), Memory::default(), "nothing is remembered of it");
 
     let (ctx, log) = context(|method, path| {
         (method == "POST" && path.ends_with("pods")).then_some((500, "InternalError"))

@@ -33,12 +33,11 @@ pub fn plan(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) -> Held {
             && !draft.failed.contains(segment)
             && !held.contains(&segment)
             && wanted::offers(draft, job, film, grant.step);
-        if !due || draft.is_refused() {
-            draft.free(claim, None, super::Freed::Free);
-        } else if complete(draft, job, film, claim) {
+        if due && !draft.is_refused() && complete(draft, job, film, claim) {
             held.insert(segment);
         } else {
-            draft.free(claim, None, super::Freed::Free);
+            // What was known of its attempt is recorded: it has no pod.
+            draft.free_now(claim, None);
         }
     }
     held

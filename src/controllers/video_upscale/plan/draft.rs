@@ -21,7 +21,7 @@ use crate::controllers::video_upscale::verdict::Verdict;
 use crate::fleet::claim::Claim;
 use crate::fleet::demand::Demand;
 
-/// Ends of segments are told in batches of that length.
+/// Counts are told that long after the first of them changed.
 const BATCH: Duration = Duration::from_secs(10);
 /// Failed pods of a job that are kept for their logs.
 const KEPT: usize = 3;
@@ -164,7 +164,14 @@ impl<'a> Draft<'a> {
     /// Deletes a pod once what is known of it is recorded.
     pub fn delete(&mut self, pod: &SeenPod) {
         if !pod.deleting {
-            self.after_record.push(Change::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() });
+            self.after_record.push(delete(pod));
+        }
+    }
+
+    /// Deletes a pod of which nothing is left to be recorded.
+    pub fn delete_now(&mut self, pod: &SeenPod) {
+        if !pod.deleting {
+            self.first.push(delete(pod));
         }
     }
 
@@ -253,21 +260,18 @@ impl<'a> Draft<'a> {
         let profile = self.status.profile.as_ref().map(|profile| profile.name.clone());
         let spec = self.observed.profile.usable().filter(|_| !self.lessons.is_empty());
         let lessons_of = spec.map(|(spec, _)| crate::profile::digest(spec)).unwrap_or_default();
-        let mut changes = self.first;
         let difference = status::difference(&self.observed.status, &self.status);
-        let due = self.memory.written.map(|written| BATCH.saturating_sub(since(written, self.now)));
-        let wait = due.filter(|due| !due.is_zero() && difference == status::Difference::Counts);
-        if let Some(wait) = wait {
-            // Nothing that rests on the record may happen before it.
-            let sooner = self.requeue.map_or(wait, |requeue| requeue.min(wait));
-            self.requeue = Some(sooner.max(Duration::from_millis(100)));
-        } else {
-            if difference != status::Difference::None {
-                self.memory.written = Some(self.now);
-                changes.push(Change::RecordStatus(Box::new(self.status)));
-            }
-            changes.extend(self.after_record);
+        if let Some(wait) = self.batch(difference) {
+            self.look_again(wait.max(Duration::from_millis(100)));
+            // Nothing that rests on the record may happen before it, and what is judged again is counted then.
+            self.after_record.clear();
+            self.verdicts.clear();
+            self.lessons.clear();
+        } else if difference != status::Difference::None {
+            self.first.push(Change::RecordStatus(Box::new(self.status)));
         }
+        let mut changes = self.first;
+        changes.extend(self.after_record);
         Plan {
             demand: self.demand,
             changes,
@@ -279,6 +283,20 @@ impl<'a> Draft<'a> {
             memory: self.memory,
             requeue: self.requeue,
         }
+    }
+
+    /// How long what differs may wait for more, so that an end and the start that follows it are one write.
+    fn batch(&mut self, difference: status::Difference) -> Option<Duration> {
+        if difference != status::Difference::Counts || !self.events.is_empty() {
+            self.memory.unwritten = None;
+            return None;
+        }
+        let first = *self.memory.unwritten.get_or_insert(self.now);
+        let wait = BATCH.saturating_sub(since(first, self.now));
+        if wait.is_zero() {
+            self.memory.unwritten = None;
+        }
+        Some(wait).filter(|wait| !wait.is_zero())
     }
 
     fn write_sets(&mut self) {
@@ -304,6 +322,10 @@ fn on_nodes(pod: &mut Pod, nodes: &BTreeSet<String>) {
         .get_or_insert_default()
         .required_during_scheduling_ignored_during_execution =
         Some(NodeSelector { node_selector_terms: vec![term] });
+}
+
+fn delete(pod: &SeenPod) -> Change {
+    Change::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() }
 }
 
 fn release(claim: &Claim, pod_uid: Option<String>, how: Freed) -> Change {

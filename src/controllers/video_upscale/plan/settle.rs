@@ -95,7 +95,7 @@ fn settle(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, pod: &SeenPod) -> b
     let over = draft.done.contains(pod.segment) || draft.failed.contains(pod.segment);
     if over || pod.attempt < history.made {
         if !pod.ended() {
-            draft.delete(pod);
+            draft.delete_now(pod);
         } else if let Some(claim) = claim.filter(|claim| claim.quarantined.is_none()) {
             // The pass that recorded the end did not come to the release.
             let at = pod.last_end().unwrap_or(draft.now);
@@ -188,6 +188,11 @@ fn judged(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, pod: &SeenPod, hist
             let turn = answer(draft, job, film, pod, history, &decided);
             draft.memory.ends.remove(&pod.uid);
             if let Some(claim) = draft.claim_of(pod) {
+                if decided.verdict.success() {
+                    // The pod stays until its end is recorded, and needs no GPU.
+                    draft.free_now(claim, Some(pod));
+                    return true;
+                }
                 let freed = match turn.penalty {
                     Penalty::Quarantine => Freed::Quarantined {
                         cause: decided.verdict.to_string(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::conditions::{self, ConditionType, Desired, OtherReason, State, Status};
+use crate::api::conditions::{self, ConditionType, Desired, OtherReason, ScheduledReason, State, Status};
 use crate::api::video_upscale::VideoUpscaleStatus;
 
 /// What a condition is to say.
@@ -102,10 +102,14 @@ pub fn difference(old: &VideoUpscaleStatus, new: &VideoUpscaleStatus) -> Differe
         return Difference::None;
     }
     let no_news = new.tried.iter().all(|entry| old.tried.contains(entry));
-    if no_news && without_counts(old) == without_counts(new) { Difference::Counts } else { Difference::Facts }
+    let scheduled = conditions::find(&new.conditions, ConditionType::Scheduled);
+    let content = scheduled.is_some_and(|told| wants_nothing(&told.reason));
+    let same = without_counts(old, content) == without_counts(new, content);
+    if no_news && same { Difference::Counts } else { Difference::Facts }
 }
 
-fn without_counts(status: &VideoUpscaleStatus) -> VideoUpscaleStatus {
+/// `content`: also without why GPUs were lacking, now that they are not.
+fn without_counts(status: &VideoUpscaleStatus, content: bool) -> VideoUpscaleStatus {
     let mut status = status.clone();
     status.segments = None;
     status.progress = None;
@@ -117,7 +121,19 @@ fn without_counts(status: &VideoUpscaleStatus) -> VideoUpscaleStatus {
             condition.message = String::new();
         }
     }
+    if content {
+        conditions::remove(&mut status.conditions, ConditionType::Scheduled);
+    }
     status
+}
+
+/// Whether a reason of `Scheduled` says that no GPU is lacking. Which of these words stands there follows from counts,
+/// as from an end to the next start.
+fn wants_nothing(reason: &str) -> bool {
+    matches!(
+        ScheduledReason::parse(reason),
+        Some(ScheduledReason::GpusFound | ScheduledReason::AllPlaced | ScheduledReason::ParallelismReached)
+    )
 }
 
 /// That instant in whole seconds, as API objects have it.

@@ -22,6 +22,8 @@ const WAIT_TOLD: Duration = Duration::from_secs(60);
 const WAITING: Duration = Duration::from_secs(3);
 /// The same once it has waited for a while.
 const WAITING_LONG: Duration = Duration::from_secs(15);
+/// A running job of which nothing runs for that long is waiting.
+const IDLE: Duration = Duration::from_secs(5);
 /// An estimate moves at most this often, and only by more than twice that.
 const ESTIMATE: Duration = Duration::from_secs(60);
 /// A start is explained after that long.
@@ -58,9 +60,23 @@ fn counts(draft: &mut Draft<'_>, film: &Film<'_>, running: u32, waiting: u32) {
     draft.status.progress = Some(format!("{}/{}", draft.done.len(), film.total));
     let message =
         format!("{} of {} segments done, {running} running, {waiting} waiting", draft.done.len(), film.total);
-    // Between two attempts nothing runs for a moment; only a job without any is waiting.
-    let state = if running > 0 { State::Running } else { State::WaitingForGpu };
+    let state = if is_running(draft, running) { State::Running } else { State::WaitingForGpu };
     draft.state(state, message);
+}
+
+/// Whether the job runs. Between two attempts nothing does for a moment; only a job for which this lasts is waiting.
+fn is_running(draft: &mut Draft<'_>, running: u32) -> bool {
+    if running > 0 {
+        draft.memory.idle = None;
+        return true;
+    }
+    let idle = *draft.memory.idle.get_or_insert(draft.now);
+    let left = IDLE.saturating_sub(since(idle, draft.now));
+    let between = status::word(&draft.observed.status) == Some(State::Running.as_str()) && !left.is_zero();
+    if between {
+        draft.look_again(left);
+    }
+    between
 }
 
 fn first_start(draft: &mut Draft<'_>, pods: &[&SeenPod]) {

@@ -18,7 +18,7 @@ fn a_claim_without_a_pod_is_completed_and_one_of_a_settled_attempt_is_undone() {
     assert_eq!(plan1.demand.unwrap().wanted[0].segment, 1);
 
     observed.status.done = "0".into();
-    assert_eq!(kinds(&plan(&observed, at(2))).last(), Some(&"free"));
+    assert!(kinds(&plan(&observed, at(2))).contains(&"free"), "segment 0 is done");
     observed.status.done = String::new();
     observed.status.tried = vec!["0:1/0/2/1//GpuBusy".into()];
     assert!(kinds(&plan(&observed, at(2))).contains(&"free"), "attempt 0 has been judged");
@@ -37,14 +37,28 @@ fn the_gpu_is_free_once_the_engine_ended_well_and_the_pod_goes_once_recorded() {
     step(&mut observed, freed);
     observed.claims.clear();
     observed.pods = vec![segment(&observed, 3, 0, &succeeded())];
-    let done = plan(&observed, at(40));
-    assert_eq!(kinds(&done), ["record", "delete"]);
-    assert_eq!(recorded(&done).unwrap().done, "3");
-    step(&mut observed, done);
-    observed.pods = vec![segment(&observed, 3, 0, &succeeded()), segment(&observed, 4, 0, &succeeded())];
-    let soon = plan(&observed, at(42));
+    let soon = plan(&observed, at(40));
     assert_eq!(kinds(&soon), Vec::<&str>::new(), "ends are told in batches, and nothing goes before");
-    assert!(soon.requeue.unwrap() <= Duration::from_secs(8));
+    assert!(soon.verdicts.is_empty() && soon.requeue.unwrap() <= Duration::from_secs(10));
+    step(&mut observed, soon);
+    observed.pods.push(segment(&observed, 4, 0, &succeeded()));
+    let done = plan(&observed, at(50));
+    assert_eq!(kinds(&done), ["record", "delete", "delete"]);
+    assert_eq!(recorded(&done).unwrap().done, "3-4");
+    assert_eq!(done.verdicts, [Verdict::Succeeded; 2], "each is counted once");
+}
+
+#[test]
+fn a_pod_that_is_first_seen_after_its_good_end_frees_its_gpu_at_once() {
+    for status in [succeeded(), prepare_failed(Code::AlreadyDone)] {
+        let mut observed = probed(json!({}));
+        observed.claims = vec![claim(&observed.identity.key, 3, 0, "GPU-1")];
+        observed.pods = vec![segment(&observed, 3, 0, &working())];
+        let running = plan(&observed, at(20));
+        step(&mut observed, running);
+        observed.pods = vec![segment(&observed, 3, 0, &status)];
+        assert_eq!(kinds(&plan(&observed, at(40))), ["free"], "its end is told with others");
+    }
 }
 
 #[test]
