@@ -192,6 +192,11 @@ impl FleetHandle {
         self.lock().node(name).cloned()
     }
 
+    /// Names of the nodes of which that is so.
+    pub fn nodes_where(&self, is_so: impl Fn(&NodeFacts) -> bool) -> BTreeSet<String> {
+        self.lock().nodes().filter(|node| is_so(node)).map(|node| node.name.clone()).collect()
+    }
+
     /// GPUs that match these requirements, whoever uses them now; the host memory that a pod may be planned with is at
     /// most 64 GiB.
     pub fn matching_gpus(&self, wanted: &GpuRequirements) -> Matching {

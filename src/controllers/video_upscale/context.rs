@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
@@ -10,7 +11,7 @@ use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 
 use super::error::Error;
-use super::memory::Memory;
+use super::memory::{Memory, since};
 use super::plan::{Lesson, Offer, Volumes};
 use super::pods::Release;
 use crate::api::profile::{UpscaleProfile, UpscaleProfileSpec};
@@ -24,6 +25,10 @@ use crate::telemetry::Telemetry;
 
 /// Jobs remembered at most; the oldest answer is then asked for again.
 const MOST_JOBS: usize = 10_000;
+/// How long an answer about what the fleet could offer is believed.
+const OFFER_BELIEVED: Duration = Duration::from_secs(5);
+/// Such answers kept at most.
+const MOST_OFFERS: usize = 64;
 
 /// What every pass shares.
 pub struct Context {
@@ -48,6 +53,15 @@ pub struct Context {
     stores: Vec<Store<DeserializeGuard<VideoUpscale>>>,
     profiles: Store<DeserializeGuard<UpscaleProfile>>,
     remembered: Mutex<HashMap<String, Remembered>>,
+    offers: Mutex<Vec<Offered>>,
+}
+
+/// What the fleet could offer at an instant.
+#[derive(Clone, Debug)]
+struct Offered {
+    gpu: GpuRequirements,
+    at: Timestamp,
+    offer: Offer,
 }
 
 /// What the process knows of a job beside the API server; all of it can be asked for again.
@@ -110,13 +124,17 @@ impl Context {
             stores: jobs,
             profiles,
             remembered: Mutex::default(),
+            offers: Mutex::default(),
         }
     }
 
-    /// The jobs as watched; for hints only.
-    pub fn jobs(&self) -> Vec<VideoUpscale> {
-        let all = self.stores.iter().flat_map(Store::state);
-        all.filter_map(|guard| guard.0.as_ref().ok().cloned()).collect()
+    /// Shows the jobs as watched, each in turn; for hints only.
+    pub fn for_each_job(&self, mut show: impl FnMut(&VideoUpscale)) {
+        for guard in self.stores.iter().flat_map(Store::state) {
+            if let Ok(job) = &guard.0 {
+                show(job);
+            }
+        }
     }
 
     /// The profiles as watched, by name.
@@ -134,15 +152,26 @@ impl Context {
         found.0.as_ref().ok().cloned()
     }
 
-    /// What the fleet could offer.
-    pub fn offer(&self, gpu: &GpuRequirements) -> Offer {
+    /// What the fleet could offer, or could a moment ago: the answer looks at every GPU there is, and is much the same
+    /// for all jobs of a cluster.
+    pub fn offer(&self, gpu: &GpuRequirements, now: Timestamp) -> Offer {
+        let mut offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
+        offers.retain(|known| since(known.at, now) < OFFER_BELIEVED);
+        let matches = |known: &&Offered| known.gpu == *gpu && known.at <= now;
+        if let Some(known) = offers.iter().find(matches) {
+            return known.offer;
+        }
         let matching = self.fleet.matching_gpus(gpu);
-        Offer {
+        let offer = Offer {
             gpus: matching.gpus,
             largest_gpu: matching.largest_bytes,
             host_budget_bytes: matching.host_bytes,
             largest_host_bytes: matching.largest_host_bytes,
+        };
+        if offers.len() < MOST_OFFERS && offer.gpus > 0 {
+            offers.push(Offered { gpu: gpu.clone(), at: now, offer });
         }
+        offer
     }
 
     /// The memory of a job.

@@ -14,6 +14,8 @@ use crate::fleet::demand::{Cause, Unread};
 const FIRST_COOL_DOWN: Duration = Duration::from_secs(60);
 /// Longest time that it cools down.
 const LONGEST_COOL_DOWN: Duration = Duration::from_secs(600);
+/// How long a node is out that showed other GPUs than it was told: then one attempt finds out whether it was mended.
+const NODE_OUT: Duration = Duration::from_secs(3600);
 /// Cards, nodes and segments remembered at most, each.
 const MOST: usize = 4096;
 
@@ -24,8 +26,10 @@ pub struct Memory {
     pub gpus: BTreeMap<String, CoolDown>,
     /// Nodes that cool down, and with which reason for the wait.
     pub nodes: BTreeMap<String, (CoolDown, ScheduledReason)>,
-    /// Nodes that showed other GPUs than they were told.
-    pub bad_nodes: BTreeSet<String>,
+    /// Nodes that showed other GPUs than they were told, and until when they are out.
+    pub bad_nodes: BTreeMap<String, Timestamp>,
+    /// Nodes of own pods that are not ready, since when that was seen.
+    pub silent: BTreeMap<String, Timestamp>,
     /// What ends of this job have shown of needs, by GPU model and step.
     pub needs: BTreeMap<(String, u32), SeenNeed>,
     /// Least memory, bytes, with which a run of this job came to its end, by GPU model and step.
@@ -107,6 +111,27 @@ impl Memory {
     pub fn cool_node(&mut self, node: &str, reason: ScheduledReason, now: Timestamp) {
         let before = self.nodes.get(node).map(|(cool_down, _)| *cool_down);
         insert(&mut self.nodes, node.to_owned(), (longer(before, now), reason));
+    }
+
+    /// Takes a node out. True if it was in.
+    pub fn take_out(&mut self, node: &str, now: Timestamp) -> bool {
+        let was_in = self.bad_nodes.get(node).is_none_or(|until| *until <= now);
+        insert(&mut self.bad_nodes, node.to_owned(), after(now, NODE_OUT));
+        was_in
+    }
+
+    /// Nodes that are out.
+    pub fn nodes_out(&self, now: Timestamp) -> impl Iterator<Item = &str> {
+        self.bad_nodes.iter().filter(move |(_, until)| **until > now).map(|(node, _)| node.as_str())
+    }
+
+    /// Nodes that the job does not get, until when and with which reason for the wait.
+    pub fn nodes_closed(&self, now: Timestamp) -> BTreeMap<String, (Timestamp, ScheduledReason)> {
+        let cooling = self.nodes.iter().map(|(node, (cool_down, reason))| (node, cool_down.until, *reason));
+        let out = self.bad_nodes.iter().map(|(node, until)| (node, *until, ScheduledReason::GpuUnhealthy));
+        // One that is both is out.
+        let closed = cooling.chain(out).filter(|(_, until, _)| *until > now);
+        closed.map(|(node, until, reason)| (node.clone(), (until, reason))).collect()
     }
 
     /// When that pod's end was first seen; now, if it was not before.

@@ -10,6 +10,7 @@ pub mod figures;
 pub mod job;
 pub mod ladder;
 pub mod memory;
+pub mod nodes;
 pub mod observe;
 pub mod oom_text;
 pub mod plan;

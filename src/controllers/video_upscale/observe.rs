@@ -17,7 +17,7 @@ use super::memory::after;
 use super::plan::{Observed, Profile, Volumes};
 use super::seen::SeenPod;
 use super::verdict::GpuView;
-use super::{Context, Known, volumes};
+use super::{Context, Known, nodes, volumes};
 use crate::api::conditions::ConditionType;
 use crate::api::keys;
 use crate::api::profile::{UpscaleProfile, UpscaleProfileSpec, UpscaleProfileStatus};
@@ -68,8 +68,10 @@ pub async fn observe(seen: &JobKey, ctx: &Context, now: Timestamp) -> Result<Opt
             Some((gpu, GpuView { at, sound, attribution, gpu: view.gpu }))
         })
         .collect();
-    let fleet = job.as_ref().map(|job| ctx.offer(&job.gpu)).unwrap_or_default();
-    let live_jobs = job.as_ref().map(|job| live_jobs(ctx, &key, job)).unwrap_or_default();
+    let fleet = job.as_ref().map(|job| ctx.offer(&job.gpu, now)).unwrap_or_default();
+    let unprobed = job.as_ref().ok().filter(|_| !over && status.video.is_none());
+    let live_jobs = unprobed.map(|job| live_jobs(ctx, &key, job)).unwrap_or_default();
+    let nodes = nodes::observe(ctx, &pods).await?;
     Ok(Some(Observed {
         job,
         status,
@@ -79,6 +81,7 @@ pub async fn observe(seen: &JobKey, ctx: &Context, now: Timestamp) -> Result<Opt
         outlook: ctx.fleet.outlook(&key),
         views,
         last_pods,
+        nodes,
         fleet,
         volumes: known.volumes,
         other_release: known.other_release,
@@ -186,7 +189,7 @@ async fn known(
     let mut names = BTreeSet::from([job.source_claim.clone(), job.destination_claim.clone()]);
     let models = profile.usable().and_then(|(spec, _)| spec.engine.models.as_ref()?.claim.clone());
     names.extend(models);
-    let volumes: Volumes = volumes::observe(&ctx.client, &key.namespace, &names).await?;
+    let volumes: Volumes = volumes::observe(ctx, &key.namespace, &names).await?;
     let other_release = other_release(ctx, &key.namespace).await?;
     let believed = if volumes.missing.is_empty() { BELIEVED } else { BELIEVED_MISSING };
     let known = Known { volumes, other_release, until: Some(after(now, believed)) };
@@ -225,20 +228,20 @@ async fn default_release(ctx: &Context) -> Result<Option<String>, Error> {
 
 /// UIDs of the jobs of this namespace with the same destination claim: their work folders are not to be swept.
 fn live_jobs(ctx: &Context, key: &JobKey, job: &Job) -> Vec<String> {
-    let mut uids: Vec<String> = ctx
-        .jobs()
-        .iter()
-        .filter(|other| other.metadata.namespace.as_deref() == Some(&key.namespace))
-        .filter(|other| other.spec.destination.claim.name == job.destination_claim)
-        .filter_map(|other| other.metadata.uid.clone())
-        .collect();
+    let mut uids: Vec<String> = Vec::new();
+    ctx.for_each_job(|other| {
+        let here = other.metadata.namespace.as_deref() == Some(&key.namespace);
+        if here && other.spec.destination.claim.name == job.destination_claim {
+            uids.extend(other.metadata.uid.clone());
+        }
+    });
     uids.sort();
     uids.truncate(MOST_LIVE_JOBS);
     uids
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use kube::runtime::events::{Recorder, Reporter};
     use kube::runtime::reflector;
     use serde_json::{Value, json};
@@ -251,7 +254,7 @@ mod tests {
     use crate::profile::testdata;
     use crate::telemetry::Telemetry;
 
-    fn context(api: &FakeApi, clusterwide: bool) -> Context {
+    pub fn context(api: &FakeApi, clusterwide: bool) -> Context {
         let client = api.client();
         let config = FleetConfig { namespace: "ops".into(), actor: "a".into(), watch_namespaces: Vec::new() };
         let reporter = Reporter { controller: "test".into(), instance: None };

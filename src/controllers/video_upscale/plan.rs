@@ -14,7 +14,9 @@ mod probe;
 mod segment_pods;
 pub mod segments;
 mod settle;
+mod silence;
 mod single;
+mod starts;
 pub mod status;
 mod telling;
 pub mod wait;
@@ -29,6 +31,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::job::{Identity, Invalid, Job};
 use super::memory::Memory;
+use super::nodes::Trouble;
 use super::pods::Release;
 use super::seen::SeenPod;
 use super::verdict::{GpuView, Verdict};
@@ -60,6 +63,8 @@ pub struct Observed {
     pub views: BTreeMap<String, GpuView>,
     /// UIDs of the last pods on each of these, whatever job they were of.
     pub last_pods: BTreeMap<String, BTreeSet<String>>,
+    /// Nodes of own pods that do not tell of them, by name.
+    pub nodes: BTreeMap<String, Trouble>,
     /// What the fleet could offer to this job.
     pub fleet: Offer,
     /// The job's claims of volumes.
@@ -74,6 +79,14 @@ pub struct Observed {
     pub memory: Memory,
     /// What the release says of its pods.
     pub release: Release,
+}
+
+impl Observed {
+    /// Whether that pod will never be told of again, as its node is gone.
+    pub fn is_lost(&self, pod: &SeenPod) -> bool {
+        let trouble = pod.node.as_ref().and_then(|node| self.nodes.get(node));
+        !pod.ended() && trouble == Some(&Trouble::Lost)
+    }
 }
 
 /// The profile of a job.

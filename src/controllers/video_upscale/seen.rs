@@ -1,7 +1,7 @@
 //! A pod of ours as it was seen: who it is, and how far it has come.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateWaiting, ContainerStatus, Pod};
 
 use super::verdict::Stage as Container;
 use crate::api::conditions::ScheduledReason;
@@ -48,9 +48,9 @@ pub struct SeenPod {
 pub enum Progress {
     /// Not on a node.
     Unscheduled(Hold),
-    /// On a node, no container has run.
+    /// On a node, nothing runs, and no engine has run.
     Starting {
-        /// When it was bound to the node.
+        /// When it was bound to the node, or when the last container ended that came before.
         since: Timestamp,
         /// What it waits for.
         hold: Hold,
@@ -70,8 +70,24 @@ pub struct Hold {
     pub reason: Option<ScheduledReason>,
     /// What the scheduler or kubelet says.
     pub message: String,
-    /// Whether an image is being pulled, which may take long.
-    pub pulling: bool,
+    /// What has not come yet.
+    pub lacks: Lack,
+}
+
+/// What a pod that does not start lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lack {
+    /// A node.
+    #[default]
+    Node,
+    /// Its volumes, or the sandbox that is made once they are mounted.
+    Volumes,
+    /// An image, which is being pulled.
+    Pull,
+    /// An image that cannot be had.
+    Image,
+    /// A container: the kubelet or the runtime refuses to make it.
+    Container,
 }
 
 impl SeenPod {
@@ -128,11 +144,7 @@ impl SeenPod {
     pub fn last_end(&self) -> Option<Timestamp> {
         let status = self.pod.status.as_ref()?;
         let init = status.init_container_statuses.iter().flatten();
-        let ends = init.chain(status.container_statuses.iter().flatten()).filter_map(|container| {
-            let end = container.state.as_ref()?.terminated.as_ref()?;
-            Some(end.finished_at.as_ref()?.0)
-        });
-        ends.max()
+        init.chain(status.container_statuses.iter().flatten()).filter_map(end_of).max()
     }
 
     /// Whether all its containers have ended.
@@ -160,7 +172,7 @@ impl Progress {
             let message = scheduled.and_then(|c| c.message.clone()).unwrap_or_default();
             let refused = scheduled.is_some_and(|c| c.status == "False");
             let reason = refused.then(|| unschedulable(&message));
-            return Some(Self::Unscheduled(Hold { reason, message, pulling: false }));
+            return Some(Self::Unscheduled(Hold { reason, message, lacks: Lack::Node }));
         }
         let inits: Vec<_> = status.init_container_statuses.unwrap_or_default();
         let mains: Vec<_> = status.container_statuses.unwrap_or_default();
@@ -171,26 +183,53 @@ impl Progress {
         if !engines.is_empty() && ours_are_through {
             return Some(Self::Finishing);
         }
-        if inits.iter().chain(&mains).any(has_run) {
+        let runs = |c: &ContainerStatus| c.state.as_ref().is_some_and(|state| state.running.is_some());
+        let all = || inits.iter().chain(&mains);
+        let begun = engines.iter().copied().chain(&mains).any(has_run);
+        let failed = all().any(|c| has_run(c) && !runs(c) && !ended_well(c));
+        if begun || failed || all().any(runs) {
             return Some(Self::Working);
         }
-        let since = scheduled.and_then(|c| c.last_transition_time.as_ref()).map_or(created, |time| time.0);
-        // The first container that waits is the one that holds the pod up; those behind it wait for it.
-        let waiting = inits.iter().chain(&mains).find_map(|c| c.state.as_ref()?.waiting.as_ref());
-        let word = waiting.and_then(|w| w.reason.as_deref()).unwrap_or_default();
-        let message = waiting.and_then(|w| w.message.clone()).unwrap_or_default();
-        let reason = match word {
-            "ErrImagePull"
-            | "ImagePullBackOff"
-            | "InvalidImageName"
-            | "ErrImageNeverPull"
-            | "RegistryUnavailable"
-            | "ImageInspectError" => Some(ScheduledReason::ImagePull),
-            _ => None,
-        };
-        let pulling = reason.is_none() && matches!(word, "" | "ContainerCreating" | "PodInitializing");
-        Some(Self::Starting { since, hold: Hold { reason, message, pulling } })
+        let bound = scheduled.and_then(|c| c.last_transition_time.as_ref()).map_or(created, |time| time.0);
+        let since = all().filter_map(end_of).fold(bound, Timestamp::max);
+        let ready = status.conditions.iter().flatten().find(|c| c.type_ == "PodReadyToStartContainers");
+        let ready = ready.map(|condition| condition.status == "True");
+        Some(Self::Starting { since, hold: Hold::of(all().find_map(waits), ready) })
     }
+}
+
+impl Hold {
+    /// What the first container that waits says; those behind it wait for it. `ready`: whether the kubelet has mounted
+    /// the volumes and made the sandbox, if it says.
+    fn of(waiting: Option<&ContainerStateWaiting>, ready: Option<bool>) -> Self {
+        let word = waiting.and_then(|waiting| waiting.reason.as_deref());
+        let message = waiting.and_then(|waiting| waiting.message.clone()).unwrap_or_default();
+        let (reason, lacks) = match word {
+            Some(
+                "ErrImagePull"
+                | "ImagePullBackOff"
+                | "InvalidImageName"
+                | "ErrImageNeverPull"
+                | "RegistryUnavailable"
+                | "ImageInspectError",
+            ) => (Some(ScheduledReason::ImagePull), Lack::Image),
+            // A kubelet that has not said anything has not come so far.
+            None | Some("" | "ContainerCreating" | "PodInitializing") => {
+                (None, if ready == Some(false) || word.is_none() { Lack::Volumes } else { Lack::Pull })
+            }
+            Some(_) => (Some(ScheduledReason::NodeUnschedulable), Lack::Container),
+        };
+        let message = if message.is_empty() { word.unwrap_or_default().to_owned() } else { message };
+        Self { reason, message, lacks }
+    }
+}
+
+fn waits(container: &ContainerStatus) -> Option<&ContainerStateWaiting> {
+    container.state.as_ref()?.waiting.as_ref()
+}
+
+fn end_of(container: &ContainerStatus) -> Option<Timestamp> {
+    Some(container.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref()?.0)
 }
 
 fn has_run(container: &ContainerStatus) -> bool {
@@ -287,21 +326,53 @@ mod tests {
             json!({"phase": "Pending", "initContainerStatuses": [status("prepare", prepare), status("upscale", upscale)]})
         };
         let next = waiting("PodInitializing");
-        assert_eq!(progress(inits(&running, &next)), Progress::Working);
-        assert_eq!(progress(inits(&done, &next)), Progress::Working);
-        assert_eq!(progress(inits(&done, &running)), Progress::Working);
-        assert_eq!(progress(inits(&done, &failed)), Progress::Working);
-        assert_eq!(progress(inits(&done, &done)), Progress::Finishing);
-        assert_eq!(progress(json!({"phase": "Failed"})), Progress::Ended);
-        for (word, reason, pulling) in [
-            ("ImagePullBackOff", Some(ScheduledReason::ImagePull), false),
-            ("PodInitializing", None, true),
-            ("CreateContainerConfigError", None, false),
+        let word = |status| match progress(status) {
+            Progress::Starting { .. } => "starting",
+            Progress::Working => "working",
+            Progress::Finishing => "finishing",
+            Progress::Ended => "ended",
+            Progress::Unscheduled(_) => "unscheduled",
+        };
+        for (prepare, upscale, expected) in [
+            (&running, &next, "working"),
+            (&done, &next, "starting"),
+            (&done, &waiting("ImagePullBackOff"), "starting"),
+            (&done, &running, "working"),
+            (&failed, &next, "working"),
+            (&done, &failed, "working"),
+            (&done, &done, "finishing"),
         ] {
-            let Progress::Starting { hold, .. } = progress(inits(&waiting(word), &next)) else {
-                panic!("{word}")
-            };
-            assert_eq!((hold.reason, hold.pulling), (reason, pulling), "{word}");
+            assert_eq!(word(inits(prepare, upscale)), expected, "{prepare} {upscale}");
+        }
+        assert_eq!(word(json!({"phase": "Failed"})), "ended");
+    }
+
+    #[test]
+    fn what_a_pod_lacks_that_does_not_start_is_told_apart() {
+        let ready = |status: &str| json!([{"type": "PodReadyToStartContainers", "status": status}]);
+        for (word, conditions, reason, lacks) in [
+            (None, json!([]), None, Lack::Volumes),
+            (Some("PodInitializing"), ready("False"), None, Lack::Volumes),
+            (Some("PodInitializing"), ready("True"), None, Lack::Pull),
+            (Some("ContainerCreating"), json!([]), None, Lack::Pull),
+            (Some("ImagePullBackOff"), ready("True"), Some(ScheduledReason::ImagePull), Lack::Image),
+            (Some("ErrImageNeverPull"), ready("True"), Some(ScheduledReason::ImagePull), Lack::Image),
+            (
+                Some("CreateContainerConfigError"),
+                ready("True"),
+                Some(ScheduledReason::NodeUnschedulable),
+                Lack::Container,
+            ),
+        ] {
+            let state = word.map(|word| json!({"waiting": {"reason": word}}));
+            let statuses = state.map(|state| {
+                json!([{"name": "prepare", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                        "state": state}])
+            });
+            let status =
+                json!({"phase": "Pending", "conditions": conditions, "initContainerStatuses": statuses});
+            let Progress::Starting { hold, .. } = progress(status) else { panic!("{word:?}") };
+            assert_eq!((hold.reason, hold.lacks), (reason, lacks), "{word:?}");
         }
     }
 }

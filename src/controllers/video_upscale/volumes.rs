@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client};
 
+use super::Context;
 use super::error::Error;
 use super::plan::Volumes;
 
@@ -13,7 +14,8 @@ use super::plan::Volumes;
 ///
 /// # Errors
 /// If the API server does not answer; that a claim is missing is an answer.
-pub async fn observe(client: &Client, namespace: &str, names: &BTreeSet<String>) -> Result<Volumes, Error> {
+pub async fn observe(ctx: &Context, namespace: &str, names: &BTreeSet<String>) -> Result<Volumes, Error> {
+    let client = &ctx.client;
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
     let mut volumes = Volumes::default();
     let mut found = Vec::new();
@@ -33,7 +35,7 @@ pub async fn observe(client: &Client, namespace: &str, names: &BTreeSet<String>)
                 narrow(&mut volumes, users, format!("claim {name} is ReadWriteOnce and in use on {list}"));
             }
         }
-        if let Some(nodes) = nodes_of_volume(client, claim).await? {
+        if let Some(nodes) = nodes_of_volume(ctx, claim).await? {
             narrow(&mut volumes, nodes, format!("the volume of claim {name} is bound to nodes"));
         }
     }
@@ -79,32 +81,21 @@ fn uses(pod: &Pod, claim: &str) -> bool {
 
 /// Nodes that the bound volume's affinity admits; `None`: all.
 async fn nodes_of_volume(
-    client: &Client,
+    ctx: &Context,
     claim: &PersistentVolumeClaim,
 ) -> Result<Option<BTreeSet<String>>, Error> {
     let Some(name) = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_ref()) else { return Ok(None) };
-    let volumes: Api<PersistentVolume> = Api::all(client.clone());
+    let volumes: Api<PersistentVolume> = Api::all(ctx.client.clone());
     let failed = |source| Error::Get { kind: "PersistentVolume", name: name.clone(), source };
     let Some(volume) = allowed(volumes.get_opt(name).await).map_err(failed)?.flatten() else {
         return Ok(None);
     };
     let affinity = volume.spec.and_then(|spec| spec.node_affinity).and_then(|affinity| affinity.required);
     let Some(required) = affinity else { return Ok(None) };
-    let nodes: Api<Node> = Api::all(client.clone());
-    let failed = |source| Error::Get { kind: "Nodes for volume", name: name.clone(), source };
-    let Some(nodes) = allowed(nodes.list(&ListParams::default()).await).map_err(failed)? else {
-        return Ok(None);
-    };
-    let admitted = nodes.items.iter().filter_map(|node| {
-        let name = node.metadata.name.clone()?;
-        let labels = node.metadata.labels.clone().unwrap_or_default();
-        let terms = &required.node_selector_terms;
-        terms
-            .iter()
-            .any(|term| admits(term.match_expressions.as_deref().unwrap_or_default(), &labels))
-            .then_some(name)
-    });
-    Ok(Some(admitted.collect()))
+    let terms = &required.node_selector_terms;
+    Ok(Some(ctx.fleet.nodes_where(|node| {
+        terms.iter().any(|term| admits(term.match_expressions.as_deref().unwrap_or_default(), &node.labels))
+    })))
 }
 
 /// An answer, or `None` where a release of few namespaces may not ask: then the scheduler has the last word.
@@ -139,6 +130,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::controllers::video_upscale::observe::tests::context;
+    use crate::fleet::fake_api::FakeApi;
+
+    #[tokio::test]
+    async fn nodes_of_a_volume_are_taken_from_what_is_known_of_nodes() {
+        let api = FakeApi::default();
+        api.put(
+            "/api/v1/namespaces/media/persistentvolumeclaims/m",
+            json!({"metadata": {"name": "m"}, "spec": {"volumeName": "pv-1", "accessModes": ["ReadWriteMany"]}}),
+        );
+        let term = json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]});
+        api.put(
+            "/api/v1/persistentvolumes/pv-1",
+            json!({"metadata": {"name": "pv-1"},
+                   "spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": [term]}}}}),
+        );
+        let found = observe(&context(&api, true), "media", &["m".to_owned()].into()).await.unwrap();
+        assert_eq!(found.nodes, Some(BTreeSet::new()), "no node is known");
+        assert!(!api.lock().asked.iter().any(|asked| asked.ends_with("/nodes")), "{:?}", api.lock().asked);
+    }
 
     #[test]
     fn only_single_node_modes_bind_a_claim_to_the_node_of_its_users() {

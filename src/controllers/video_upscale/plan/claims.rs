@@ -52,7 +52,7 @@ fn blocks(
     let settled = draft.done.contains(pod.segment)
         || draft.failed.contains(pod.segment)
         || pod.attempt < draft.history(pod.segment, film.first_step()).made;
-    !pod.ended() || !settled
+    !(pod.ended() || draft.observed.is_lost(pod)) || !settled
 }
 
 fn complete(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, claim: &Claim) -> bool {

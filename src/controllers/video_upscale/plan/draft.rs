@@ -16,7 +16,7 @@ use crate::api::keys::Role;
 use crate::api::video_upscale::VideoUpscaleStatus;
 use crate::controllers::video_upscale::ladder::History;
 use crate::controllers::video_upscale::memory::{Memory, since};
-use crate::controllers::video_upscale::seen::SeenPod;
+use crate::controllers::video_upscale::seen::{Progress, SeenPod};
 use crate::controllers::video_upscale::verdict::Verdict;
 use crate::fleet::claim::Claim;
 use crate::fleet::demand::Demand;
@@ -51,6 +51,8 @@ pub struct Draft<'a> {
     pub lessons: Vec<Lesson>,
     /// What the fleet is asked for.
     pub demand: Option<Demand>,
+    /// Whether the status is somebody else's, and not to be written.
+    mute: bool,
     first: Vec<Change>,
     after_record: Vec<Change>,
     requeue: Option<Duration>,
@@ -74,6 +76,7 @@ impl<'a> Draft<'a> {
             verdicts: Vec::new(),
             lessons: Vec::new(),
             demand: None,
+            mute: false,
             first: Vec::new(),
             after_record: Vec::new(),
             requeue: None,
@@ -240,6 +243,27 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Gives back GPUs that are held for nothing, of a job that is left alone otherwise: claims whose pod was never made,
+    /// and those whose engine has ended well. A pod that vanished may still run, so its GPU is held until a report
+    /// proves its memory back.
+    pub fn free_idle(&mut self) {
+        let observed = self.observed;
+        for claim in observed.claims.iter().filter(|claim| claim.quarantined.is_none()) {
+            let Some(holder) = &claim.holder else { continue };
+            match observed.pods.iter().find(|pod| pod.holds(claim)) {
+                Some(pod) if pod.progress == Progress::Finishing => self.free_now(claim, Some(pod)),
+                Some(_) => {}
+                None => match self.memory.made.get(&(holder.segment, holder.attempt)).cloned() {
+                    Some(uid) => {
+                        let cause = Verdict::Disrupted.to_string();
+                        self.free_gone(claim, uid, Freed::Quarantined { cause, at: self.now });
+                    }
+                    None => self.free_now(claim, None),
+                },
+            }
+        }
+    }
+
     /// Deletes ended pods that have been told of, except the last failed ones.
     pub fn tidy(&mut self, pods: &[&SeenPod]) {
         let failed = |pod: &&&SeenPod| {
@@ -260,7 +284,10 @@ impl<'a> Draft<'a> {
         let profile = self.status.profile.as_ref().map(|profile| profile.name.clone());
         let spec = self.observed.profile.usable().filter(|_| !self.lessons.is_empty());
         let lessons_of = spec.map(|(spec, _)| crate::profile::digest(spec)).unwrap_or_default();
-        let difference = status::difference(&self.observed.status, &self.status);
+        let difference = match self.mute {
+            true => status::Difference::None,
+            false => status::difference(&self.observed.status, &self.status),
+        };
         if let Some(wait) = self.batch(difference) {
             self.look_again(wait.max(Duration::from_millis(100)));
             // Nothing that rests on the record may happen before it, and what is judged again is counted then.

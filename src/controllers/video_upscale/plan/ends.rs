@@ -16,18 +16,18 @@ use crate::controllers::video_upscale::verdict::{Decided, Verdict};
 /// Most ends of memory that status tells of.
 const RECENT: usize = 10;
 
-/// Lets the card or node bear what the verdict says.
-pub fn penalise(draft: &mut Draft<'_>, pod: &SeenPod, turn: &Turn, decided: &Decided) {
-    match (turn.penalty, &pod.gpu, &pod.node) {
+/// Lets the card or node bear what the verdict says; `why` a node cools down.
+pub fn penalise(draft: &mut Draft<'_>, pod: &SeenPod, turn: &Turn, decided: &Decided, why: ScheduledReason) {
+    // A pod that no node took was meant for the node of its claim.
+    let meant_for = || Some(draft.claim_of(pod)?.grant.as_ref()?.node.clone());
+    let node = pod.node.clone().or_else(meant_for);
+    match (turn.penalty, &pod.gpu, &node) {
         (Penalty::CoolGpu | Penalty::Quarantine | Penalty::GpuOut, Some(gpu), _) => {
             draft.memory.cool_gpu(gpu, draft.now);
         }
-        (Penalty::CoolNode, _, Some(node)) => {
-            draft.memory.cool_node(node, ScheduledReason::NodeUnschedulable, draft.now);
-        }
+        (Penalty::CoolNode, _, Some(node)) => draft.memory.cool_node(node, why, draft.now),
         (Penalty::NodeOut, _, Some(node)) => {
-            draft.memory.cool_node(node, ScheduledReason::GpuUnhealthy, draft.now);
-            if draft.memory.bad_nodes.insert(node.clone()) {
+            if draft.memory.take_out(node, draft.now) {
                 draft.tell(true, decided.verdict.as_str(), format!("{node}: {}", decided.message));
             }
         }

@@ -108,11 +108,21 @@ pub fn give_up(draft: &mut Draft<'_>, film: &Film<'_>) {
     draft.fail(reason, message);
 }
 
-/// A new value of `retry-failed` opens a failed job again. True if it did.
+/// A new value of `retry-failed` opens a failed job again. True if it did. Probes and merges that have ended go first,
+/// else their ends would be judged again.
 pub fn reopen(draft: &mut Draft<'_>) -> bool {
     let asked = draft.observed.identity.retry_failed.clone();
     let failed = status::is_true(&draft.status, ConditionType::Failed);
     if !failed || asked.is_none() || asked == draft.status.retried_for {
+        return false;
+    }
+    let observed = draft.observed;
+    let old: Vec<_> = observed.pods.iter().filter(|pod| pod.role != Role::Segment && pod.ended()).collect();
+    if !old.is_empty() {
+        for pod in old {
+            draft.delete_now(pod);
+        }
+        draft.look_again(Duration::from_secs(1));
         return false;
     }
     draft.status.retried_for = asked;

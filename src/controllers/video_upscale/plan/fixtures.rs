@@ -49,6 +49,7 @@ pub fn observed(spec: Value) -> Observed {
         outlook: None,
         views: BTreeMap::new(),
         last_pods: BTreeMap::new(),
+        nodes: BTreeMap::new(),
         fleet: Offer {
             gpus: 4,
             largest_gpu: Some(24 * GIB),

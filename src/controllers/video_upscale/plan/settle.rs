@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::draft::Draft;
 use super::film::Film;
-use super::{Freed, HEARTBEAT, claims, ends, finale, telling, wanted};
+use super::{Freed, HEARTBEAT, claims, ends, finale, starts, telling, wanted};
 use crate::api::conditions::{ConditionType, FailureReason, ScheduledReason};
 use crate::api::keys::Role;
 use crate::controllers::video_upscale::job::Job;
@@ -17,12 +17,6 @@ use crate::controllers::video_upscale::seen::{Progress, SeenPod};
 use crate::controllers::video_upscale::verdict::{Decided, Deletion, Evidence, Judgement, Verdict, judge};
 use crate::fleet::pod::PodFacts;
 
-/// A pod that is on no node after that long frees its GPU.
-const UNSCHEDULED: Duration = Duration::from_secs(30);
-/// A pod that has not started after that long frees its GPU.
-const NOT_STARTED: Duration = Duration::from_secs(300);
-/// The same while an image is being pulled: engines are tens of gigabytes.
-const PULLING: Duration = Duration::from_secs(1800);
 /// A verdict that waits for a report is asked for again this often.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
 /// Nodes with a wrong pin after which somebody must act.
@@ -30,7 +24,6 @@ const BAD_NODES: usize = 3;
 
 /// Plans the phase.
 pub fn plan(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) {
-    draft.unset(ConditionType::Stalled);
     draft.unset(ConditionType::Reconciling);
     retry_failed(draft);
     wanted::bring_back(draft, job, film);
@@ -57,13 +50,23 @@ pub fn plan(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) {
         wanted::ask(draft, job, film, &held);
         telling::tell(draft, job, film, &held);
     }
-    if draft.memory.bad_nodes.len() >= BAD_NODES && !draft.is_over() {
-        let nodes = draft.memory.bad_nodes.iter().cloned().collect::<Vec<_>>().join(", ");
-        draft.stall(&format!(
-            "The container runtime shows other GPUs than it is told on {nodes}; see the agent's report"
-        ));
+    if !draft.is_over() {
+        stall_on_bad_nodes(draft);
     }
     draft.look_again(HEARTBEAT);
+}
+
+/// Somebody must act if pods get the wrong GPU on several nodes. Unset only if not, as the condition tells since when.
+fn stall_on_bad_nodes(draft: &mut Draft<'_>) {
+    let nodes: Vec<&str> = draft.memory.nodes_out(draft.now).collect();
+    if nodes.len() < BAD_NODES {
+        draft.unset(ConditionType::Stalled);
+        return;
+    }
+    let nodes = nodes.join(", ");
+    draft.stall(&format!(
+        "The container runtime shows other GPUs than it is told on {nodes}; see the agent's report"
+    ));
 }
 
 /// A new value of the annotation gives failed segments fresh attempts.
@@ -108,20 +111,14 @@ fn settle(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, pod: &SeenPod) -> b
         draft.end_early(pod);
         return false;
     }
+    if draft.observed.is_lost(pod) {
+        return judged(draft, job, film, pod, &history);
+    }
     match &pod.progress {
         Progress::Ended => judged(draft, job, film, pod, &history),
-        Progress::Unscheduled(hold) => {
-            let reason = hold.reason.unwrap_or(ScheduledReason::NodeUnschedulable);
-            not_started(draft, job, film, pod, &history, (since(pod.created, draft.now), UNSCHEDULED, reason))
-        }
-        Progress::Starting { since: bound, hold } => {
-            let limit = if hold.pulling || hold.reason == Some(ScheduledReason::ImagePull) {
-                PULLING
-            } else {
-                NOT_STARTED
-            };
-            let reason = hold.reason.unwrap_or(ScheduledReason::VolumeNotHere);
-            not_started(draft, job, film, pod, &history, (since(*bound, draft.now), limit, reason))
+        Progress::Unscheduled(_) | Progress::Starting { .. } => {
+            not_started(draft, job, film, pod, &history);
+            false
         }
         Progress::Finishing => {
             if let Some(claim) = claim.filter(|claim| claim.quarantined.is_none()) {
@@ -134,32 +131,19 @@ fn settle(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, pod: &SeenPod) -> b
 }
 
 /// Ends a pod that has not started in time. The claim goes once the pod is gone.
-fn not_started(
-    draft: &mut Draft<'_>,
-    job: &Job,
-    film: &Film<'_>,
-    pod: &SeenPod,
-    history: &History,
-    (age, limit, reason): (Duration, Duration, ScheduledReason),
-) -> bool {
-    if pod.deleting {
-        return false;
-    }
+fn not_started(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, pod: &SeenPod, history: &History) {
+    let Some((hold, begun)) = starts::hold(pod).filter(|_| !pod.deleting) else { return };
+    let (age, limit) = (since(begun, draft.now), starts::limit(hold.lacks));
     if age < limit {
         draft.look_again(limit.saturating_sub(age).min(HEARTBEAT));
-        return false;
+        return;
     }
     let evidence = evidence(draft, film, pod, Deletion::OursNotStarted);
-    if let Judgement::Decided(decided) = judge(&evidence, draft.now) {
-        answer(draft, job, film, pod, history, &decided);
-    }
-    if let Some(node) =
-        &pod.node.clone().or_else(|| draft.claim_of(pod)?.grant.as_ref().map(|g| g.node.clone()))
-    {
-        draft.memory.cool_node(node, reason, draft.now);
+    if let Judgement::Decided(mut decided) = judge(&evidence, draft.now) {
+        decided.message = format!("not started within {} s: {}", limit.as_secs(), starts::what(hold));
+        answer(draft, job, film, pod, history, &decided, starts::reason(hold));
     }
     draft.delete(pod);
-    false
 }
 
 fn evidence(draft: &mut Draft<'_>, film: &Film<'_>, pod: &SeenPod, deletion: Deletion) -> Evidence {
@@ -176,16 +160,18 @@ fn evidence(draft: &mut Draft<'_>, film: &Film<'_>, pod: &SeenPod, deletion: Del
     evidence
 }
 
-/// Judges an end. False while a report may still come.
+/// Judges an end, or that the node is gone. False while a report may still come.
 fn judged(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, pod: &SeenPod, history: &History) -> bool {
-    let evidence = evidence(draft, film, pod, Deletion::No);
+    let mut evidence = evidence(draft, film, pod, Deletion::No);
+    evidence.pod.node_gone |= draft.observed.is_lost(pod);
     match judge(&evidence, draft.now) {
         Judgement::WaitForReport { until } => {
             draft.look_again_at(until.min(after(draft.now, ASK_AGAIN)));
             false
         }
         Judgement::Decided(decided) => {
-            let turn = answer(draft, job, film, pod, history, &decided);
+            let why = ScheduledReason::NodeUnschedulable;
+            let turn = answer(draft, job, film, pod, history, &decided, why);
             draft.memory.ends.remove(&pod.uid);
             if let Some(claim) = draft.claim_of(pod) {
                 if decided.verdict.success() {
@@ -196,7 +182,7 @@ fn judged(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, pod: &SeenPod, hist
                 let freed = match turn.penalty {
                     Penalty::Quarantine => Freed::Quarantined {
                         cause: decided.verdict.to_string(),
-                        at: pod.last_end().unwrap_or(draft.now),
+                        at: pod.last_end().filter(|_| !decided.lost).unwrap_or(draft.now),
                     },
                     Penalty::GpuOut => Freed::Out { cause: decided.verdict.to_string() },
                     _ => Freed::Free,
@@ -304,7 +290,7 @@ fn situation<'f>(
     }
 }
 
-/// Takes over what a verdict leads to: history, cooling, conditions, events, lessons.
+/// Takes over what a verdict leads to: history, cooling, conditions, events, lessons; `why` its node cools down, if so.
 fn answer(
     draft: &mut Draft<'_>,
     job: &Job,
@@ -312,10 +298,11 @@ fn answer(
     pod: &SeenPod,
     history: &History,
     decided: &Decided,
+    why: ScheduledReason,
 ) -> Turn {
     let turn = next(decided, history, &situation(draft, job, film, pod.step, Some(pod)));
     draft.verdicts.push(decided.verdict);
-    ends::penalise(draft, pod, &turn, decided);
+    ends::penalise(draft, pod, &turn, decided, why);
     ends::learn(draft, film, pod, decided, turn.penalty);
     ends::tell(draft, film, pod, history, &turn, decided);
     keep(draft, pod.segment, pod.attempt, &turn);

@@ -5,12 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::draft::Draft;
-use crate::api::conditions::{ConditionType, FailureReason, ScheduledReason, Status, find};
+use super::starts;
+use crate::api::conditions::{FailureReason, ScheduledReason, Status};
 use crate::api::keys::Role;
 use crate::api::worker::End;
 use crate::controllers::video_upscale::ladder::History;
 use crate::controllers::video_upscale::memory::{after, since};
-use crate::controllers::video_upscale::seen::{Hold, Progress, SeenPod};
+use crate::controllers::video_upscale::seen::{Progress, SeenPod};
 use crate::controllers::video_upscale::verdict::{Decided, Deletion, Evidence, Judgement, Verdict, judge};
 
 /// Faults of our own containers that are answered with another try.
@@ -19,8 +20,6 @@ const TRIES: usize = 3;
 const PAUSE: Duration = Duration::from_secs(5);
 /// Pause after a full volume.
 const FULL_PAUSE: Duration = Duration::from_secs(600);
-/// A pod that has not started is explained after that long.
-const EXPLAIN_AFTER: Duration = Duration::from_secs(2);
 /// A pod that is not on a node after that long is made anew, as the world may have changed.
 const UNSCHEDULED: Duration = Duration::from_secs(120);
 
@@ -41,15 +40,13 @@ pub enum Step {
 
 /// Decides about the pods of one role. Conditions that explain a pod which does not start are set here.
 pub fn step(draft: &mut Draft<'_>, role: Role) -> Step {
-    let reopened = find(&draft.status.conditions, ConditionType::Failed).map(|c| c.last_transition_time.0);
-    let stale = |pod: &&SeenPod| reopened.is_some_and(|at| pod.created < at && pod.ended());
     let observed = draft.observed;
     let pods: Vec<&SeenPod> = observed.pods.iter().filter(|pod| pod.role == role).collect();
     let next = pods.iter().map(|pod| pod.attempt.saturating_add(1)).max().unwrap_or(0);
-    for pod in pods.iter().filter(|pod| stale(pod)) {
+    for pod in pods.iter().filter(|pod| observed.is_lost(pod)) {
         draft.delete(pod);
     }
-    let pods: Vec<&SeenPod> = pods.into_iter().filter(|pod| !stale(pod)).collect();
+    let pods: Vec<&SeenPod> = pods.into_iter().filter(|pod| !observed.is_lost(pod)).collect();
     if let Some(alive) = pods.iter().find(|pod| !pod.ended()) {
         explain(draft, alive);
         return Step::Running;
@@ -122,28 +119,15 @@ fn redo_segments(draft: &mut Draft<'_>, merge: &SeenPod, end: &End) -> Step {
 
 /// Says why a pod does not start, and ends one that no node takes.
 fn explain(draft: &mut Draft<'_>, pod: &SeenPod) {
-    let age = since(pod.created, draft.now);
-    let hold = match &pod.progress {
-        Progress::Unscheduled(hold) | Progress::Starting { hold, .. } if age >= EXPLAIN_AFTER => hold,
-        Progress::Unscheduled(_) | Progress::Starting { .. } => {
-            draft.look_again(EXPLAIN_AFTER);
-            return;
-        }
-        Progress::Working | Progress::Finishing | Progress::Ended => return,
-    };
-    draft.look_again(Duration::from_secs(10));
-    if let Some(reason) = hold.reason {
-        draft.scheduled(Status::False, reason, told(pod, hold));
+    let Some((_, begun)) = starts::hold(pod) else { return };
+    let pause = starts::look_again(pod, draft.now).unwrap_or(Duration::from_secs(10));
+    draft.look_again(pause.min(Duration::from_secs(10)));
+    if let Some((reason, message)) = starts::explanation(pod, draft.now) {
+        draft.scheduled(Status::False, reason, message);
     }
-    if age >= UNSCHEDULED && matches!(pod.progress, Progress::Unscheduled(_)) {
+    if matches!(pod.progress, Progress::Unscheduled(_)) && since(begun, draft.now) >= UNSCHEDULED {
         draft.delete(pod);
     }
-}
-
-/// A hold, for people.
-pub fn told(pod: &SeenPod, hold: &Hold) -> String {
-    let node = pod.node.as_deref().map(|node| format!(" on {node}")).unwrap_or_default();
-    format!("{} pod {}{node} does not start: {}", pod.role.as_str(), pod.name, hold.message)
 }
 
 #[cfg(test)]

@@ -5,15 +5,14 @@ use std::time::Duration;
 use super::draft::Draft;
 use super::film::Film;
 use super::settle::Held;
-use super::single::told;
 use super::status::{self, whole_seconds};
-use super::{wait, wanted};
+use super::{silence, starts, wait, wanted};
 use crate::api::conditions::{ConditionType, OtherReason, ScheduledReason, State, Status, find};
 use crate::api::keys::Role;
 use crate::api::video_upscale::SegmentCounts;
 use crate::controllers::video_upscale::job::Job;
 use crate::controllers::video_upscale::memory::{ToldWait, after, since};
-use crate::controllers::video_upscale::seen::{Progress, SeenPod};
+use crate::controllers::video_upscale::seen::SeenPod;
 use crate::fleet::demand::Wait;
 
 /// A wait is told anew at most this often.
@@ -26,8 +25,6 @@ const WAITING_LONG: Duration = Duration::from_secs(15);
 const IDLE: Duration = Duration::from_secs(5);
 /// An estimate moves at most this often, and only by more than twice that.
 const ESTIMATE: Duration = Duration::from_secs(60);
-/// A start is explained after that long.
-const EXPLAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// Tells.
 pub fn tell(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, held: &Held) {
@@ -43,7 +40,8 @@ pub fn tell(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, held: &Held) {
     counts(draft, film, running, waiting);
     first_start(draft, &pods);
     effective(draft, job, film);
-    let blocked = explain_starts(draft, &pods);
+    let silent = silence::explain(draft, &pods);
+    let blocked = explain_starts(draft, &pods).or(silent);
     scheduled(draft, job, running, waiting, blocked);
     estimate(draft, film);
 }
@@ -114,20 +112,11 @@ fn effective(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) {
 
 /// The first start that the cluster says something about.
 fn explain_starts(draft: &mut Draft<'_>, pods: &[&SeenPod]) -> Option<(ScheduledReason, String)> {
-    let mut young = false;
-    let mut blocked = None;
-    for pod in pods {
-        let (Progress::Unscheduled(hold) | Progress::Starting { hold, .. }) = &pod.progress else { continue };
-        if since(pod.created, draft.now) < EXPLAIN_AFTER {
-            young = true;
-        } else if let Some(reason) = hold.reason {
-            blocked = blocked.or_else(|| Some((reason, told(pod, hold))));
-        }
+    let now = draft.now;
+    for pause in pods.iter().filter_map(|pod| starts::look_again(pod, now)) {
+        draft.look_again(pause);
     }
-    if young {
-        draft.look_again(EXPLAIN_AFTER);
-    }
-    blocked
+    pods.iter().find_map(|pod| starts::explanation(pod, now))
 }
 
 fn scheduled(

@@ -5,3 +5,4 @@ mod batches;
 mod beginning;
 mod degrading;
 mod life;
+mod starts;

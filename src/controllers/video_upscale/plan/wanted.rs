@@ -37,12 +37,7 @@ pub fn ask(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, held: &Held) {
         steps: Arc::from(steps(draft, job, film)),
         gpu: job.gpu.clone(),
         nodes: observed.volumes.nodes.clone(),
-        cooling_nodes: memory
-            .nodes
-            .iter()
-            .filter(|(_, (cool_down, _))| cool_down.until > now)
-            .map(|(node, (cool_down, reason))| (node.clone(), (cool_down.until, *reason)))
-            .collect(),
+        cooling_nodes: memory.nodes_closed(now),
         cooling_gpus: memory
             .gpus
             .iter()

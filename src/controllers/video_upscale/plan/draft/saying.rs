@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::Draft;
-use crate::api::conditions::{ConditionType, FailureReason, OtherReason, ScheduledReason, State, Status};
+use crate::api::conditions::{
+    ConditionType, FailureReason, OtherReason, ScheduledReason, State, Status, find,
+};
 use crate::controllers::video_upscale::memory::since;
 use crate::controllers::video_upscale::plan::HEARTBEAT;
 use crate::controllers::video_upscale::plan::status::{self, Said};
@@ -43,15 +45,26 @@ impl Draft<'_> {
         self.look_again(HEARTBEAT);
     }
 
-    /// Another release works in this namespace.
+    /// Another release works in this namespace. That is told only while it has never touched the job: from then on
+    /// the status is its own.
     pub fn leave_to_other_release(&mut self, release: &str) {
-        let message = format!("Namespace belongs to release {release} (label upscale.video/release)");
-        self.scheduled(Status::False, ScheduledReason::OtherRelease, message);
+        self.free_idle();
         self.look_again(HEARTBEAT);
+        let before = &self.observed.status;
+        let told = find(&before.conditions, ConditionType::Scheduled).map(|told| told.reason.as_str());
+        let untouched = status::word(before).is_none_or(|word| word == State::Pending.as_str())
+            && told.is_none_or(|told| told == ScheduledReason::OtherRelease.as_str());
+        if untouched {
+            let message = format!("Namespace belongs to release {release} (label upscale.video/release)");
+            self.scheduled(Status::False, ScheduledReason::OtherRelease, message);
+        } else {
+            self.mute = true;
+        }
     }
 
-    /// The annotation says that nobody touches the job.
+    /// The annotation says that nobody touches the job; GPUs that it does not use are not kept from others.
     pub fn pause(&mut self) {
+        self.free_idle();
         self.state(State::Paused, "Not reconciled: annotation upscale.video/paused".to_owned());
         self.look_again(HEARTBEAT);
     }

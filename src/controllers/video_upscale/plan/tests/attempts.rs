@@ -98,7 +98,7 @@ fn a_pod_that_no_node_takes_frees_its_gpu_once_it_is_gone() {
         crate::controllers::video_upscale::seen::Hold {
             reason: Some(crate::api::conditions::ScheduledReason::NodeFull),
             message: "Insufficient memory".into(),
-            pulling: false,
+            lacks: crate::controllers::video_upscale::seen::Lack::Node,
         },
     );
     observed.pods = vec![waiting];

@@ -137,6 +137,51 @@ fn a_scale_that_the_profile_does_not_offer_fails_before_any_probe() {
 }
 
 #[test]
+fn a_job_that_its_own_release_has_touched_is_left_to_it() {
+    let mut theirs = probed(json!({}));
+    theirs.other_release = Some("other".into());
+    theirs.claims = vec![claim(&theirs.identity.key, 3, 0, "GPU-1")];
+    let left = plan(&theirs, at(2));
+    assert_eq!(kinds(&left), ["free"], "no word about it, and nothing held for it");
+    assert!(left.demand.is_none());
+
+    let mut fresh = observed(json!({}));
+    fresh.other_release = Some("other".into());
+    let told = plan(&fresh, at(0));
+    step(&mut fresh, told);
+    assert_eq!(kinds(&plan(&fresh, at(60))), Vec::<&str>::new(), "told once");
+    fresh.other_release = None;
+    let taken = plan(&fresh, at(61));
+    assert_eq!(said(recorded(&taken).unwrap(), ConditionType::Complete), "False/Probing");
+    step(&mut fresh, taken);
+    fresh.other_release = Some("other".into());
+    assert_eq!(kinds(&plan(&fresh, at(62))), Vec::<&str>::new());
+}
+
+#[test]
+fn a_probe_is_judged_whatever_the_clocks_say() {
+    let mut observed = observed(json!({}));
+    // The API server's clock, which dates the pod, is an hour behind ours, which dates the conditions.
+    let first = plan(&observed, at(3600));
+    step(&mut observed, first);
+    let gone = json!({"phase": "Failed", "containerStatuses": [
+        container("probe", &terminated(i32::from(Code::SourceNotFound.exit_code()), &end(Code::SourceNotFound, "no")))]});
+    observed.pods = vec![single(&observed, Role::Probe, 0, &gone)];
+    let failed = plan(&observed, at(3601));
+    assert_eq!(said(recorded(&failed).unwrap(), ConditionType::Failed), "True/SourceNotFound");
+    step(&mut observed, failed);
+    observed.identity.retry_failed = Some("1".into());
+    let cleared = plan(&observed, at(3700));
+    assert_eq!(kinds(&cleared)[0], "delete", "the old end goes first");
+    assert!(recorded(&cleared).is_none() && cleared.requeue.unwrap() <= Duration::from_secs(1));
+    step(&mut observed, cleared);
+    observed.pods.clear();
+    let again = plan(&observed, at(3701));
+    assert_eq!(said(recorded(&again).unwrap(), ConditionType::Failed), "False/NoFinalFailure");
+    assert!(kinds(&again).contains(&"create"));
+}
+
+#[test]
 fn waits_are_told_with_numbers_and_not_again_while_nothing_changes() {
     for (causes, reason) in [
         (&[][..], "ReportMissing"),

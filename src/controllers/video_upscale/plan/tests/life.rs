@@ -29,6 +29,37 @@ fn suspend_ends_what_runs_and_resume_goes_on() {
 }
 
 #[test]
+fn a_paused_job_keeps_no_gpu_that_it_does_not_use() {
+    let mut observed = probed(json!({}));
+    let key = observed.identity.key.clone();
+    let gpus = ["GPU-1", "GPU-2", "GPU-3", "GPU-4"];
+    let numbers = 0_u32..;
+    observed.claims = numbers.zip(gpus).map(|(number, gpu)| claim(&key, number, 0, gpu)).collect();
+    let on = |mut pod: crate::controllers::video_upscale::seen::SeenPod, gpu: &str| {
+        pod.gpu = Some(gpu.to_owned());
+        pod
+    };
+    observed.pods = vec![
+        on(segment(&observed, 0, 0, &working()), "GPU-1"),
+        on(segment(&observed, 1, 0, &engine_done()), "GPU-2"),
+    ];
+    // The pod of segment 2 was made and is gone, that of segment 3 was never made.
+    observed.memory.made = [((2, 0), Some("uid".into()))].into();
+    observed.identity.paused = true;
+    let paused = plan(&observed, at(20));
+    assert_eq!(said(recorded(&paused).unwrap(), ConditionType::Complete), "False/Paused");
+    let given: Vec<(&str, bool)> = paused
+        .changes
+        .iter()
+        .filter_map(|change| match change {
+            Change::Release { claim, how, .. } => Some((claim.gpu.as_str(), *how == Freed::Free)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(given, [("GPU-2", true), ("GPU-4", true), ("GPU-3", false)]);
+}
+
+#[test]
 fn all_done_merges_and_the_merge_ends_the_job() {
     let mut observed = probed(json!({"ttlSecondsAfterFinished": 100}));
     observed.status.done = "0-7".into();
