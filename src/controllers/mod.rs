@@ -111,7 +111,9 @@ async fn loops(
         telemetry.ask(move || {
             #[expect(clippy::disallowed_methods, reason = "edge: the moment of a scrape")]
             let now = Timestamp::now();
-            standing::standing(&told.jobs(), &told.fleet.snapshot(now), now)
+            let mut standing = standing::of_fleet(&told.fleet.snapshot(now), now);
+            told.for_each_job(|job| standing::count_job(&mut standing, job));
+            standing
         });
         tracing::info!("ready");
         let all = controllers

@@ -17,17 +17,14 @@ const GPU_STATES: [&str; 8] =
 /// States of a segment, as label.
 const SEGMENT_STATES: [&str; 4] = ["waiting", "running", "succeeded", "failed"];
 
-/// Counts.
-pub fn standing(jobs: &[VideoUpscale], fleet: &Snapshot, now: Timestamp) -> Standing {
+/// Counts the GPUs; the jobs are added by [`count_job`].
+pub fn of_fleet(fleet: &Snapshot, now: Timestamp) -> Standing {
     let mut standing = Standing {
         jobs: State::ALL.iter().map(|state| (state.as_str(), 0)).collect(),
         segments: SEGMENT_STATES.iter().map(|state| (*state, 0)).collect(),
         gpus: GPU_STATES.iter().map(|state| (*state, 0)).collect(),
         ..Standing::default()
     };
-    for job in jobs {
-        count_job(&mut standing, job);
-    }
     for card in &fleet.cards {
         add(&mut standing.gpus, gpu_state(card), 1);
         if let Some(spot) = fleet.spots.get(card.spot) {
@@ -42,7 +39,8 @@ pub fn standing(jobs: &[VideoUpscale], fleet: &Snapshot, now: Timestamp) -> Stan
     standing
 }
 
-fn count_job(standing: &mut Standing, job: &VideoUpscale) {
+/// Counts a job and its segments.
+pub fn count_job(standing: &mut Standing, job: &VideoUpscale) {
     let Some(status) = &job.status else { return };
     let reason = |kind| find(&status.conditions, kind).map(|condition| condition.reason.as_str());
     let word = reason(ConditionType::Complete).unwrap_or(State::Pending.as_str());
@@ -95,6 +93,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::fleet::snapshot::Company;
 
     fn job(status: Value) -> VideoUpscale {
         let claim = |path: &str| json!({"claim": {"name": "m"}, "path": path});
@@ -126,7 +125,8 @@ mod tests {
             job(json!({"conditions": [condition("Complete", "False", "SomethingElse")]})),
             job(Value::Null),
         ];
-        let counted = standing(&jobs, &Snapshot::default(), Timestamp::UNIX_EPOCH);
+        let mut counted = of_fleet(&Snapshot::default(), Timestamp::UNIX_EPOCH);
+        jobs.iter().for_each(|job| count_job(&mut counted, job));
         let of = |word: &str| counted.jobs.get(word).copied();
         assert_eq!((of("Running"), of("WaitingForGpu"), of("OutOfGpuMemory")), (Some(1), Some(1), Some(1)));
         assert_eq!((of("Merging"), of("SomethingElse")), (Some(0), None));
@@ -150,6 +150,7 @@ mod tests {
             available: 8,
             foreign,
             foreign_bytes,
+            company: Company::default(),
             closed,
         };
         for (card, state) in [
