@@ -106,10 +106,10 @@ pub struct World {
     before: u64,
 }
 
-/// Worlds in a fixed order; as many as `PROPTEST_CASES` says.
+/// Worlds in a fixed order; as many as `PROPTEST_CASES` says, and no fewer than a thousand.
 pub fn worlds() -> impl Iterator<Item = World> {
     let mut random = SmallRng::seed_from_u64(8);
-    (0..Config::default().cases).map(move |_| World::any(&mut random))
+    (0..Config::default().cases.max(1_000)).map(move |_| World::any(&mut random))
 }
 
 impl World {
