@@ -56,7 +56,7 @@ pub struct Wanted {
     pub avoid_gpus: BTreeSet<String>,
     /// Nodes that it should not get again if there is another.
     pub avoid_nodes: BTreeSet<String>,
-    /// Whether it must have the card with the most memory (policy Never, second try).
+    /// Whether it must have the card with the most memory: it ran out of memory at a step that cannot fall.
     pub largest_only: bool,
 }
 
