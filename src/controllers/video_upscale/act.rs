@@ -12,7 +12,7 @@ use super::Context;
 use super::error::Error;
 use super::job::Identity;
 use super::memory::{Memory, after};
-use super::plan::{Change, Event, Freed, Plan};
+use super::plan::{Change, Event, Freed, Plan, size};
 use crate::api::keys;
 use crate::api::video_upscale::{VideoUpscale, VideoUpscaleStatus};
 use crate::fleet::claim::Claim;
@@ -38,8 +38,8 @@ pub async fn act(identity: &Identity, plan: Plan, ctx: &Context, now: Timestamp)
         None => ctx.fleet.drop_demand(key),
     }
     // An end is judged once: what it taught is kept before it is recorded, or a death in between would lose it.
-    if let Some(profile) = plan.profile.filter(|_| !plan.lessons.is_empty()) {
-        ctx.learn(&profile, &plan.lessons_of, &plan.lessons, now).await?;
+    if let Some(profile) = plan.profile.as_ref().filter(|_| !plan.lessons.is_empty()) {
+        ctx.learn(profile, &plan.lessons_of, &plan.lessons, now).await?;
     }
     let mut memory = plan.memory;
     for change in plan.changes {
@@ -66,6 +66,9 @@ pub async fn act(identity: &Identity, plan: Plan, ctx: &Context, now: Timestamp)
         }
     }
     tell(identity, plan.events, ctx).await;
+    if let Some(profile) = plan.profile {
+        ctx.note_paces(&profile, plan.timings);
+    }
     Ok(())
 }
 
@@ -124,7 +127,7 @@ async fn carry_out(
         Change::CreatePod { pod, claim } => {
             create_pod(identity, &pod, claim.as_deref(), ctx, memory, now).await
         }
-        Change::RecordStatus(status) => record(identity, &status, ctx).await,
+        Change::RecordStatus(status) => record(identity, &status, ctx, memory).await,
         Change::Release { claim, pod_uid, how } => release(&claim, pod_uid.as_deref(), how, ctx, now).await,
         Change::DeletePod { name, uid } => delete_pod(identity, &name, &uid, ctx).await,
         Change::DeleteJob => delete_job(identity, ctx).await,
@@ -201,7 +204,36 @@ async fn refused(
     Ok(())
 }
 
-async fn record(identity: &Identity, status: &VideoUpscaleStatus, ctx: &Context) -> Result<(), Error> {
+/// Writes the status. One that the API server refuses as too large or invalid would be refused for ever, and all that it
+/// says be lost: a short one is written instead, and from then on.
+async fn record(
+    identity: &Identity,
+    status: &VideoUpscaleStatus,
+    ctx: &Context,
+    memory: &mut Memory,
+) -> Result<(), Error> {
+    match write_status(identity, status, ctx).await {
+        Err(kube::Error::Api(refusal)) if matches!(refusal.code, 413 | 422) && !memory.short => {
+            tracing::warn!(job = %identity.key.name, error = %refusal, "status refused: a short one is written");
+            write_status(identity, &size::short(status), ctx)
+                .await
+                .map_err(|source| failed(identity, source))?;
+            memory.short = true;
+            Ok(())
+        }
+        written => written.map_err(|source| failed(identity, source)),
+    }
+}
+
+fn failed(identity: &Identity, source: kube::Error) -> Error {
+    Error::WriteStatus { name: format!("{}/{}", identity.key.namespace, identity.key.name), source }
+}
+
+async fn write_status(
+    identity: &Identity,
+    status: &VideoUpscaleStatus,
+    ctx: &Context,
+) -> Result<(), kube::Error> {
     let key = &identity.key;
     let api: Api<VideoUpscale> = Api::namespaced(ctx.client.clone(), &key.namespace);
     let patch = json!({
@@ -211,9 +243,7 @@ async fn record(identity: &Identity, status: &VideoUpscaleStatus, ctx: &Context)
         "status": status,
     });
     let params = PatchParams::apply(keys::FIELD_MANAGER_JOB).force();
-    let failed = |source| Error::WriteStatus { name: format!("{}/{}", key.namespace, key.name), source };
-    api.patch_status(&key.name, &params, &Patch::Apply(patch)).await.map_err(failed)?;
-    Ok(())
+    api.patch_status(&key.name, &params, &Patch::Apply(patch)).await.map(drop)
 }
 
 /// Gives a GPU back. That somebody else wrote the claim first is no failure: the next pass sees what it says now.

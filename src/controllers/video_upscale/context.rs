@@ -12,6 +12,7 @@ use kube::{Client, ResourceExt};
 
 use super::error::Error;
 use super::memory::{Memory, since};
+use super::pace::{Paces, Timing};
 use super::plan::{Lesson, Offer, Volumes};
 use super::pods::Release;
 use crate::api::profile::{UpscaleProfile, UpscaleProfileSpec};
@@ -25,6 +26,8 @@ use crate::telemetry::Telemetry;
 
 /// Jobs remembered at most; the oldest answer is then asked for again.
 const MOST_JOBS: usize = 10_000;
+/// Profiles whose times are remembered at most; beyond that all start afresh.
+const MOST_PROFILES: usize = 256;
 /// How long an answer about what the fleet could offer is believed.
 const OFFER_BELIEVED: Duration = Duration::from_secs(5);
 /// Such answers kept at most.
@@ -54,6 +57,7 @@ pub struct Context {
     profiles: Store<DeserializeGuard<UpscaleProfile>>,
     remembered: Mutex<HashMap<String, Remembered>>,
     offers: Mutex<Vec<Offered>>,
+    paces: Mutex<BTreeMap<String, Arc<Paces>>>,
 }
 
 /// What the fleet could offer at an instant.
@@ -125,6 +129,7 @@ impl Context {
             profiles,
             remembered: Mutex::default(),
             offers: Mutex::default(),
+            paces: Mutex::default(),
         }
     }
 
@@ -203,6 +208,24 @@ impl Context {
     /// Keeps the profile as a job began with it.
     pub fn keep_frozen(&self, key: &JobKey, spec: UpscaleProfileSpec) {
         self.with(key, |remembered| remembered.frozen = Some(spec));
+    }
+
+    /// How long engine runs of a profile have taken.
+    pub fn paces(&self, profile: &str) -> Arc<Paces> {
+        let all = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(profile).cloned().unwrap_or_default()
+    }
+
+    /// Takes in how long engine runs of a profile took.
+    pub fn note_paces(&self, profile: &str, timings: Vec<Timing>) {
+        let mut all = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MOST_PROFILES && !all.contains_key(profile) {
+            all.clear();
+        }
+        let paces = Arc::make_mut(all.entry(profile.to_owned()).or_default());
+        for timing in timings {
+            paces.add(timing);
+        }
     }
 
     /// Forgets a job that is gone: its memory, failures and demand.

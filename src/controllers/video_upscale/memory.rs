@@ -48,12 +48,14 @@ pub struct Memory {
     pub full: Option<(Timestamp, String)>,
     /// Since when the status that was written lacks counts.
     pub unwritten: Option<Timestamp>,
+    /// Whether the API server has refused the status as it was, so that a short one is written.
+    pub short: bool,
     /// Since when nothing of the job has run.
     pub idle: Option<Timestamp>,
     /// The wait as it was last told.
     pub told_wait: Option<ToldWait>,
-    /// When the estimate was last moved.
-    pub estimated: Option<Timestamp>,
+    /// When the job's end was last estimated, and what then stood for it.
+    pub estimated: Option<(Timestamp, Timestamp)>,
     /// When the job was first seen by this process.
     pub first_seen: Option<Timestamp>,
 }

@@ -13,6 +13,7 @@ pub mod memory;
 pub mod nodes;
 pub mod observe;
 pub mod oom_text;
+pub mod pace;
 pub mod plan;
 pub mod pods;
 pub mod seen;
@@ -39,6 +40,7 @@ use crate::api::keys;
 use crate::api::video_upscale::VideoUpscale;
 use crate::controllers::attempts::spread;
 use crate::fleet::claim::JobKey;
+use crate::telemetry::Telemetry;
 
 /// Longest time that one pass may take.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -59,15 +61,7 @@ pub async fn reconcile(object: Arc<Guarded>, ctx: Arc<Context>) -> Result<Action
     let (now, started) = (Timestamp::now(), std::time::Instant::now());
     let name = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
     let Some(key) = key_of(&object) else { return Err(Error::Nameless { name }) };
-    let walled = AssertUnwindSafe(pass(&object, &key, &ctx, now)).catch_unwind();
-    let outcome = match tokio::time::timeout(DEADLINE, walled).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) => {
-            ctx.telemetry.metrics.panics.inc();
-            Err(Error::Panic { name })
-        }
-        Err(_) => Err(Error::Deadline { name, limit: DEADLINE }),
-    };
+    let outcome = walled(&name, &ctx.telemetry, pass(&object, &key, &ctx, now)).await;
     let seconds = started.elapsed().as_secs_f64();
     ctx.telemetry
         .metrics
@@ -81,6 +75,22 @@ pub async fn reconcile(object: Arc<Guarded>, ctx: Arc<Context>) -> Result<Action
         }
         Err(error) if error.is_conflict() => Ok(Action::requeue(CONFLICT)),
         Err(error) => Err(error),
+    }
+}
+
+/// Runs a pass within its time, and turns a panic into an error of its job.
+async fn walled<T>(
+    name: &str,
+    telemetry: &Telemetry,
+    pass: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(DEADLINE, AssertUnwindSafe(pass).catch_unwind()).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => {
+            telemetry.metrics.panics.inc();
+            Err(Error::Panic { name: name.to_owned() })
+        }
+        Err(_) => Err(Error::Deadline { name: name.to_owned(), limit: DEADLINE }),
     }
 }
 
@@ -241,6 +251,16 @@ mod tests {
         let each = begun.elapsed() / 100;
         println!("from a wake to the pass: {each:?} on average of 100");
         assert!(each < Duration::from_millis(500), "{each:?}: a timer, not a wake");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn neither_a_panic_nor_a_pass_without_end_harms_more_than_its_job() {
+        let telemetry = Telemetry::new();
+        let panicked = walled("media/a", &telemetry, async { panic!("index out of bounds") });
+        assert!(matches!(panicked.await, Err::<(), _>(Error::Panic { name }) if name == "media/a"));
+        assert_eq!(telemetry.metrics.panics.get(), 1);
+        let endless = walled("media/b", &telemetry, std::future::pending::<Result<(), _>>());
+        assert!(matches!(endless.await, Err(Error::Deadline { .. })));
     }
 
     #[tokio::test]

@@ -72,6 +72,12 @@ pub async fn observe(seen: &JobKey, ctx: &Context, now: Timestamp) -> Result<Opt
     let unprobed = job.as_ref().ok().filter(|_| !over && status.video.is_none());
     let live_jobs = unprobed.map(|job| live_jobs(ctx, &key, job)).unwrap_or_default();
     let nodes = nodes::observe(ctx, &pods).await?;
+    let begun = status.profile.as_ref().map(|profile| profile.name.as_str());
+    let named = || match &profile {
+        Profile::Found { name, .. } => Some(name.as_str()),
+        _ => None,
+    };
+    let paces = begun.or_else(named).map(|profile| ctx.paces(profile)).unwrap_or_default();
     Ok(Some(Observed {
         job,
         status,
@@ -82,6 +88,7 @@ pub async fn observe(seen: &JobKey, ctx: &Context, now: Timestamp) -> Result<Opt
         views,
         last_pods,
         nodes,
+        paces,
         fleet,
         volumes: known.volumes,
         other_release: known.other_release,

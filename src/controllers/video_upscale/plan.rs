@@ -7,6 +7,7 @@
 mod claims;
 mod draft;
 mod ends;
+mod estimate;
 mod film;
 mod finale;
 mod needs;
@@ -16,6 +17,7 @@ pub mod segments;
 mod settle;
 mod silence;
 mod single;
+pub mod size;
 mod starts;
 pub mod status;
 mod telling;
@@ -23,6 +25,7 @@ pub mod wait;
 mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -32,6 +35,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::job::{Identity, Invalid, Job};
 use super::memory::Memory;
 use super::nodes::Trouble;
+use super::pace::{Paces, Timing};
 use super::pods::Release;
 use super::seen::SeenPod;
 use super::verdict::{GpuView, Verdict};
@@ -65,6 +69,8 @@ pub struct Observed {
     pub last_pods: BTreeMap<String, BTreeSet<String>>,
     /// Nodes of own pods that do not tell of them, by name.
     pub nodes: BTreeMap<String, Trouble>,
+    /// How long engine runs of the profile have taken.
+    pub paces: Arc<Paces>,
     /// What the fleet could offer to this job.
     pub fleet: Offer,
     /// The job's claims of volumes.
@@ -165,6 +171,8 @@ pub struct Plan {
     pub events: Vec<Event>,
     /// Verdicts that were reached, for the metrics.
     pub verdicts: Vec<Verdict>,
+    /// How long engine runs took that have ended.
+    pub timings: Vec<Timing>,
     /// Name of the profile that the job began with.
     pub profile: Option<String>,
     /// What was learnt of it, by [`crate::profile::digest()`] of its spec as the job began with it.

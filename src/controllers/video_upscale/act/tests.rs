@@ -1,5 +1,6 @@
 //! What is really sent, and what follows from refusals: a recording API that answers as it is told.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use kube::client::Body;
@@ -179,6 +180,34 @@ async fn a_pass_stops_at_the_first_change_that_did_not_go_through() {
         !log.lock().unwrap().iter().any(|line| line.ends_with("/status")),
         "uncertain: nothing is decided on it"
     );
+}
+
+#[tokio::test]
+async fn a_status_that_is_refused_for_its_size_is_written_short_and_the_pass_goes_on() {
+    let refuse: [Answers; 2] = [
+        |method, path| {
+            (method == "PATCH" && path.ends_with("/status")).then_some((413, "RequestEntityTooLarge"))
+        },
+        |method, path| (method == "PATCH" && path.ends_with("/status")).then_some((422, "Invalid")),
+    ];
+    for answers in refuse {
+        let (ctx, log) = context(answers);
+        let observed = job();
+        let failed = act(&observed.identity, planned(&observed, vec![record()]), &ctx, at(0)).await;
+        assert!(failed.is_err(), "the short one is refused too");
+        let tries = log.lock().unwrap().iter().filter(|line| line.ends_with("/status")).count();
+        assert_eq!(tries, 2, "a second one, and no more");
+    }
+    static REFUSED: AtomicBool = AtomicBool::new(false);
+    let (ctx, log) = context(|method, path| {
+        let first = method == "PATCH" && path.ends_with("/status") && !REFUSED.swap(true, Ordering::AcqRel);
+        first.then_some((422, "Invalid"))
+    });
+    let observed = job();
+    let delete = Change::DeletePod { name: "p".into(), uid: "u".into() };
+    act(&observed.identity, planned(&observed, vec![record(), delete]), &ctx, at(0)).await.unwrap();
+    assert!(ctx.memory_of(&observed.identity.key).short, "and from then on");
+    assert!(log.lock().unwrap().iter().any(|line| line.starts_with("DELETE")));
 }
 
 #[tokio::test]

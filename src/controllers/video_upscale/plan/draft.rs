@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod};
 
 use super::segments::Segments;
+use super::size;
 use super::status::{self, Said};
 use super::{Change, Event, Freed, Lesson, Observed, Plan};
 use crate::api::conditions::{self, ConditionType, FailureReason, ScheduledReason, State, Status};
@@ -16,6 +17,7 @@ use crate::api::keys::Role;
 use crate::api::video_upscale::VideoUpscaleStatus;
 use crate::controllers::video_upscale::ladder::History;
 use crate::controllers::video_upscale::memory::{Memory, since};
+use crate::controllers::video_upscale::pace::Timing;
 use crate::controllers::video_upscale::seen::{Progress, SeenPod};
 use crate::controllers::video_upscale::verdict::Verdict;
 use crate::fleet::claim::Claim;
@@ -49,6 +51,8 @@ pub struct Draft<'a> {
     pub verdicts: Vec<Verdict>,
     /// What was learnt in this pass.
     pub lessons: Vec<Lesson>,
+    /// How long engine runs took whose end is recorded in this pass.
+    pub timings: Vec<Timing>,
     /// What the fleet is asked for.
     pub demand: Option<Demand>,
     /// Whether the status is somebody else's, and not to be written.
@@ -75,6 +79,7 @@ impl<'a> Draft<'a> {
             events: Vec::new(),
             verdicts: Vec::new(),
             lessons: Vec::new(),
+            timings: Vec::new(),
             demand: None,
             mute: false,
             first: Vec::new(),
@@ -281,12 +286,17 @@ impl<'a> Draft<'a> {
     pub fn finish(mut self) -> Plan {
         self.write_sets();
         status::base(&mut self.status, self.observed.identity.generation, self.now);
+        if self.memory.short {
+            self.status = size::short(&self.status);
+        }
+        size::fit(&mut self.status, &self.failed);
         let profile = self.status.profile.as_ref().map(|profile| profile.name.clone());
         let spec = self.observed.profile.usable().filter(|_| !self.lessons.is_empty());
         let lessons_of = spec.map(|(spec, _)| crate::profile::digest(spec)).unwrap_or_default();
-        let difference = match self.mute {
-            true => status::Difference::None,
-            false => status::difference(&self.observed.status, &self.status),
+        let difference = if self.mute {
+            status::Difference::None
+        } else {
+            status::difference(&self.observed.status, &self.status)
         };
         if let Some(wait) = self.batch(difference) {
             self.look_again(wait.max(Duration::from_millis(100)));
@@ -294,6 +304,7 @@ impl<'a> Draft<'a> {
             self.after_record.clear();
             self.verdicts.clear();
             self.lessons.clear();
+            self.timings.clear();
         } else if difference != status::Difference::None {
             self.first.push(Change::RecordStatus(Box::new(self.status)));
         }
@@ -304,6 +315,7 @@ impl<'a> Draft<'a> {
             changes,
             events: self.events,
             verdicts: self.verdicts,
+            timings: self.timings,
             profile,
             lessons: self.lessons,
             lessons_of,
@@ -329,7 +341,7 @@ impl<'a> Draft<'a> {
     fn write_sets(&mut self) {
         self.status.done = self.done.to_string();
         self.status.failed = self.failed.to_string();
-        self.status.tried = self.tried.values().map(ToString::to_string).collect();
+        self.status.tried = size::tried(&self.tried, &self.failed);
         self.status.observed_generation = self.observed.identity.generation;
     }
 }

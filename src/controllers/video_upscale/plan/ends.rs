@@ -10,8 +10,9 @@ use crate::api::conditions::{OtherReason, ScheduledReason};
 use crate::api::quantity;
 use crate::api::video_upscale::{OutOfMemoryEnd, VideoUpscaleStatus};
 use crate::controllers::video_upscale::ladder::{History, Next, Penalty, Turn};
+use crate::controllers::video_upscale::pace::Timing;
 use crate::controllers::video_upscale::seen::SeenPod;
-use crate::controllers::video_upscale::verdict::{Decided, Verdict};
+use crate::controllers::video_upscale::verdict::{Decided, Evidence, Verdict};
 
 /// Most ends of memory that status tells of.
 const RECENT: usize = 10;
@@ -26,21 +27,31 @@ pub fn penalise(draft: &mut Draft<'_>, pod: &SeenPod, turn: &Turn, decided: &Dec
             draft.memory.cool_gpu(gpu, draft.now);
         }
         (Penalty::CoolNode, _, Some(node)) => draft.memory.cool_node(node, why, draft.now),
-        (Penalty::NodeOut, _, Some(node)) => {
-            if draft.memory.take_out(node, draft.now) {
-                draft.tell(true, decided.verdict.as_str(), format!("{node}: {}", decided.message));
-            }
+        (Penalty::NodeOut, _, Some(node)) if draft.memory.take_out(node, draft.now) => {
+            draft.tell(true, decided.verdict.as_str(), format!("{node}: {}", decided.message));
         }
         _ => {}
     }
 }
 
-/// Takes down what the end taught about the profile.
-pub fn learn(draft: &mut Draft<'_>, film: &Film<'_>, pod: &SeenPod, decided: &Decided, penalty: Penalty) {
+/// Product name of a pod's GPU, by its claim or else by the agent.
+fn model_of(draft: &Draft<'_>, pod: &SeenPod) -> Option<String> {
     let granted = draft.claim_of(pod).and_then(|claim| claim.grant.as_ref());
     let seen = || draft.observed.views.get(pod.gpu.as_ref()?).map(|view| view.gpu.n.clone());
     let model = granted.map(|grant| grant.gpu_model.clone()).or_else(seen);
-    let Some(model) = model.filter(|model| !model.is_empty()) else { return };
+    model.filter(|model| !model.is_empty())
+}
+
+/// Takes down how long the engine ran, if it came to its good end.
+pub fn measure(draft: &mut Draft<'_>, film: &Film<'_>, pod: &SeenPod, evidence: &Evidence) {
+    let model = model_of(draft, pod);
+    let timing = model.and_then(|model| Timing::of(evidence, &model, pod.step, &film.picture));
+    draft.timings.extend(timing);
+}
+
+/// Takes down what the end taught about the profile.
+pub fn learn(draft: &mut Draft<'_>, film: &Film<'_>, pod: &SeenPod, decided: &Decided, penalty: Penalty) {
+    let Some(model) = model_of(draft, pod) else { return };
     if let Some(bytes) = decided.observed_need {
         needs::observe(draft, film, pod, &model, bytes);
     }

@@ -119,6 +119,11 @@ impl<'a> Film<'a> {
         self.estimates.first().map_or(*self.steps.start(), |(step, _)| *step)
     }
 
+    /// Fixed seconds per engine run, as the profile guesses.
+    pub fn start_seconds(&self) -> u32 {
+        u32::try_from(self.spec.time.start_seconds).unwrap_or(0)
+    }
+
     /// Whether a step is offered and allowed.
     pub fn offers(&self, step: u32) -> bool {
         self.estimate(step).is_some()

@@ -6,14 +6,16 @@ use super::draft::Draft;
 use super::film::{Film, job_facts, job_ref};
 use super::single::{self, Step};
 use super::status::{self, Said, whole_seconds};
-use super::{Change, settle};
-use crate::api::conditions::{ConditionType, OtherReason, ScheduledReason, State, Status};
+use super::{Change, needs, settle};
+use crate::api::conditions::{ConditionType, FailureReason, OtherReason, ScheduledReason, State, Status};
 use crate::api::keys::Role;
+use crate::api::quantity;
 use crate::api::video_upscale::{OutputFacts, SegmentCounts};
 use crate::api::worker::{End, MergeTask, VERSION};
 use crate::controllers::video_upscale::job::Job;
 use crate::controllers::video_upscale::memory::since;
 use crate::controllers::video_upscale::pods::{SinglePod, merge_pod};
+use crate::fleet::demand::StepNeed;
 
 /// All parts are there: join them.
 pub fn merge(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) {
@@ -82,21 +84,33 @@ fn publish(draft: &mut Draft<'_>, job: &Job, end: &End) {
 }
 
 /// Some segments were given up and the others are done.
-pub fn give_up(draft: &mut Draft<'_>, film: &Film<'_>) {
-    let first = draft.failed.iter().next();
-    let history = first.and_then(|segment| draft.tried.get(&segment)).cloned();
+pub fn give_up(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) {
+    // The one of which most can be told: its last end stands in the list of memory ends.
+    let mut ends = draft.status.out_of_memory.iter().flat_map(|ends| &ends.recent);
+    let given_up = |number: i32| u32::try_from(number).is_ok_and(|number| draft.failed.contains(number));
+    let end = ends.find(|end| given_up(end.segment)).cloned();
+    let told = end.as_ref().and_then(|end| u32::try_from(end.segment).ok());
+    let history =
+        told.or_else(|| draft.failed.iter().next()).and_then(|segment| draft.tried.get(&segment)).cloned();
     let reason = settle::failure_after(history.as_ref().and_then(|history| history.verdict));
-    let message = match (first, history) {
-        (Some(segment), Some(history)) => format!(
-            "{} of {} segments were given up; segment {segment} after {} attempts, last at {}, last end {}",
-            draft.failed.len(),
-            film.total,
+    let mut message = format!("{} of {} segments were given up", draft.failed.len(), film.total);
+    if let Some(history) = &history {
+        let verdict = history.verdict.map_or("Unknown", |verdict| verdict.as_str());
+        message += &format!(
+            "; segment {} after {} attempts, last at {}, last end {verdict}",
+            history.segment,
             history.made,
-            film.step_label(history.step),
-            history.verdict.map_or("Unknown", |verdict| verdict.as_str())
-        ),
-        _ => format!("{} of {} segments were given up", draft.failed.len(), film.total),
-    };
+            film.step_label(history.step)
+        );
+    }
+    if let Some(end) = &end {
+        message += &format!(" on {}: needed {}, {} were free", end.node, end.needed, end.free);
+    }
+    if reason == FailureReason::OutOfGpuMemory
+        && let Some(least) = least_free(draft, job, film)
+    {
+        message += &format!("; a GPU must have {} free", quantity::display(least));
+    }
     let small = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
     draft.status.segments = Some(SegmentCounts {
         total: small(film.total),
@@ -106,6 +120,14 @@ pub fn give_up(draft: &mut Draft<'_>, film: &Film<'_>) {
     });
     draft.free_unused();
     draft.fail(reason, message);
+}
+
+/// What a GPU must have free for the smallest step allowed, as far as known, bytes.
+fn least_free(draft: &Draft<'_>, job: &Job, film: &Film<'_>) -> Option<u64> {
+    let needs = needs::of(film, &draft.memory, &draft.observed.identity.key.uid, None);
+    let seen = |need: &StepNeed| need.learned.values().chain(need.cards.values()).copied().max().unwrap_or(0);
+    let least = needs.iter().map(|need| need.need_bytes.max(seen(need))).min()?;
+    Some(least.saturating_add(job.gpu.headroom_bytes))
 }
 
 /// A new value of `retry-failed` opens a failed job again. True if it did. Probes and merges that have ended go first,

@@ -50,6 +50,7 @@ pub fn observed(spec: Value) -> Observed {
         views: BTreeMap::new(),
         last_pods: BTreeMap::new(),
         nodes: BTreeMap::new(),
+        paces: Arc::default(),
         fleet: Offer {
             gpus: 4,
             largest_gpu: Some(24 * GIB),

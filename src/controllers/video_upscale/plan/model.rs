@@ -95,6 +95,9 @@ impl Cluster {
         let before = std::mem::replace(&mut self.before, now.clone());
         self.observed.claims = if late { before } else { now };
         let plan = plan(&self.observed, at(self.clock));
+        // A deletion that falls into the gap between two watches makes no event.
+        let timer = plan.requeue.is_some_and(|pause| pause <= HEARTBEAT);
+        assert!(timer || self.is_over(), "an unfinished job without a timer: {:?}", plan.requeue);
         self.demand = plan.demand.clone();
         let all = prefix >= 9;
         let mut through = true;

@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::draft::Draft;
-use super::film::{job_facts, job_ref};
+use super::film::{self, job_facts, job_ref};
 use super::single::{self, Step};
 use super::status::{self, Said, whole_seconds};
 use super::{Change, HEARTBEAT, Profile};
@@ -101,6 +101,11 @@ fn create(draft: &mut Draft<'_>, job: &Job, spec: &UpscaleProfileSpec, number: u
         return;
     }
     let scales = spec.scales.iter().filter_map(|scale| u32::try_from(*scale).ok()).collect();
+    // Nobody knows yet where the film will run; it begins at the best step.
+    let start_seconds = u32::try_from(spec.time.start_seconds).unwrap_or(0);
+    let guessed_millis = u32::try_from(spec.time.megapixel_frame_millis).unwrap_or(0);
+    let first = film::steps(job, spec).map(|steps| *steps.start()).ok();
+    let measured = first.map(|step| observed.paces.slowest(step, start_seconds)).unwrap_or_default();
     let task = ProbeTask {
         v: VERSION,
         job: job_ref(observed),
@@ -115,8 +120,8 @@ fn create(draft: &mut Draft<'_>, job: &Job, spec: &UpscaleProfileSpec, number: u
         host_memory: spec.host_memory,
         segment_frames: job.segment_frames,
         gpus: observed.fleet.gpus.min(job.parallelism).max(1),
-        start_seconds: u32::try_from(spec.time.start_seconds).unwrap_or(0),
-        megapixel_frame_millis: u32::try_from(spec.time.megapixel_frame_millis).unwrap_or(0),
+        start_seconds: measured.start_seconds.unwrap_or(start_seconds),
+        megapixel_frame_millis: measured.megapixel_frame_millis.unwrap_or(guessed_millis),
         host_budget_bytes: observed.fleet.host_budget_bytes.unwrap_or(MOST_HOST_BYTES).min(MOST_HOST_BYTES),
         live_jobs: observed.live_jobs.clone(),
     };

@@ -9,7 +9,7 @@ use crate::controllers::video_upscale::job::Job;
 use crate::controllers::video_upscale::ladder::History;
 use crate::controllers::video_upscale::pods::{SegmentPod, segment_pod};
 use crate::fleet::claim::{AttemptId, Grant};
-use crate::profile::{Measured, engine_input, engine_output};
+use crate::profile::{engine_input, engine_output};
 
 /// Builds the pod; `None` if the step that was granted is not offered.
 pub fn build(
@@ -58,7 +58,7 @@ pub fn build(
         picture: &film.picture,
         lengths: film.lengths,
         flags: history.flags,
-        measured: Measured::default(),
+        measured: observed.paces.of(&grant.gpu_model, grant.step, film.start_seconds()),
         prepare: &prepare,
         finish: &finish,
     })

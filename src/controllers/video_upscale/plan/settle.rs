@@ -45,7 +45,7 @@ pub fn plan(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) {
     if draft.done.len() >= film.total {
         finale::merge(draft, job, film);
     } else if draft.done.len().saturating_add(draft.failed.len()) >= film.total && held.is_empty() {
-        finale::give_up(draft, film);
+        finale::give_up(draft, job, film);
     } else {
         wanted::ask(draft, job, film, &held);
         telling::tell(draft, job, film, &held);
@@ -81,13 +81,27 @@ fn retry_failed(draft: &mut Draft<'_>) {
 
 /// Gives failed segments fresh attempts.
 pub fn forgive(draft: &mut Draft<'_>) {
-    for segment in std::mem::take(&mut draft.failed).iter() {
+    let failed = std::mem::take(&mut draft.failed);
+    for segment in failed.iter() {
         if let Some(history) = draft.tried.get_mut(&segment) {
             history.counted = 0;
         }
     }
     for history in draft.tried.values_mut() {
         history.flags.largest_card = false;
+    }
+    // Where status had no room for the history, no number is used twice of which something is left.
+    let observed = draft.observed;
+    let pods = observed.pods.iter().filter(|pod| pod.role == Role::Segment);
+    let left = pods.map(|pod| (pod.segment, pod.attempt, pod.step));
+    let held = observed.claims.iter().filter_map(|claim| {
+        let (holder, grant) = (claim.holder.as_ref()?, claim.grant.as_ref()?);
+        Some((holder.segment, holder.attempt, grant.step))
+    });
+    for (segment, attempt, step) in left.chain(held).filter(|(segment, ..)| failed.contains(*segment)) {
+        let history = draft.history(segment, step);
+        let made = history.made.max(attempt.saturating_add(1));
+        draft.tried.insert(segment, History { made, ..history });
     }
 }
 
@@ -170,6 +184,7 @@ fn judged(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, pod: &SeenPod, hist
             false
         }
         Judgement::Decided(decided) => {
+            ends::measure(draft, film, pod, &evidence);
             let why = ScheduledReason::NodeUnschedulable;
             let turn = answer(draft, job, film, pod, history, &decided, why);
             draft.memory.ends.remove(&pod.uid);

@@ -5,13 +5,13 @@ use std::time::Duration;
 use super::draft::Draft;
 use super::film::Film;
 use super::settle::Held;
-use super::status::{self, whole_seconds};
-use super::{silence, starts, wait, wanted};
+use super::status;
+use super::{estimate, silence, starts, wait, wanted};
 use crate::api::conditions::{ConditionType, OtherReason, ScheduledReason, State, Status, find};
 use crate::api::keys::Role;
 use crate::api::video_upscale::SegmentCounts;
 use crate::controllers::video_upscale::job::Job;
-use crate::controllers::video_upscale::memory::{ToldWait, after, since};
+use crate::controllers::video_upscale::memory::{ToldWait, since};
 use crate::controllers::video_upscale::seen::SeenPod;
 use crate::fleet::demand::Wait;
 
@@ -23,8 +23,6 @@ const WAITING: Duration = Duration::from_secs(3);
 const WAITING_LONG: Duration = Duration::from_secs(15);
 /// A running job of which nothing runs for that long is waiting.
 const IDLE: Duration = Duration::from_secs(5);
-/// An estimate moves at most this often, and only by more than twice that.
-const ESTIMATE: Duration = Duration::from_secs(60);
 
 /// Tells.
 pub fn tell(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, held: &Held) {
@@ -43,7 +41,7 @@ pub fn tell(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, held: &Held) {
     let silent = silence::explain(draft, &pods);
     let blocked = explain_starts(draft, &pods).or(silent);
     scheduled(draft, job, running, waiting, blocked);
-    estimate(draft, film);
+    estimate::tell(draft, film);
 }
 
 fn counts(draft: &mut Draft<'_>, film: &Film<'_>, running: u32, waiting: u32) {
@@ -192,24 +190,4 @@ fn is_told(draft: &Draft<'_>, reason: ScheduledReason, wait: &Wait) -> bool {
         same || since(told.at, draft.now) < WAIT_TOLD
     });
     same_word && fresh
-}
-
-/// When the job will probably end, from what is done so far.
-fn estimate(draft: &mut Draft<'_>, film: &Film<'_>) {
-    let Some(start) = &draft.status.start_time else { return };
-    let done = draft.done.len();
-    if done == 0 || draft.memory.estimated.is_some_and(|at| since(at, draft.now) < ESTIMATE) {
-        return;
-    }
-    let left = film.total.saturating_sub(done);
-    let remaining = since(start.0, draft.now).mul_f64(f64::from(left) / f64::from(done));
-    let end = after(draft.now, remaining);
-    let minutes = end.as_second().saturating_add(59) / 60;
-    let minute = jiff::Timestamp::from_second(minutes.saturating_mul(60)).unwrap_or(end);
-    let old = draft.status.estimated_completion_time.as_ref().map(|old| old.0);
-    let moved = old.is_none_or(|old| since(old, minute).max(since(minute, old)) > ESTIMATE.saturating_mul(2));
-    if moved {
-        draft.status.estimated_completion_time = Some(whole_seconds(minute));
-        draft.memory.estimated = Some(draft.now);
-    }
 }

@@ -5,4 +5,6 @@ mod batches;
 mod beginning;
 mod degrading;
 mod life;
+mod pacing;
+mod sizes;
 mod starts;

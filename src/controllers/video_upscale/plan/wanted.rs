@@ -7,6 +7,7 @@ use super::draft::Draft;
 use super::film::Film;
 use super::needs;
 use super::settle::Held;
+use super::size;
 use crate::api::conditions::OtherReason;
 use crate::api::keys::Role;
 use crate::api::video_upscale::{DegradationPolicy, EffectiveStep};
@@ -14,9 +15,6 @@ use crate::controllers::video_upscale::job::Job;
 use crate::controllers::video_upscale::ladder::{Flags, History};
 use crate::controllers::video_upscale::pods::segment_requests;
 use crate::fleet::demand::{Demand, PodRequests, StepNeed, Wanted};
-
-/// Most unfinished segments that may have been tried; they come first, so that the list does not grow beyond.
-const MOST_TRIED: usize = 1024;
 
 /// Asks for GPUs, or for none while the API server refuses pods or a volume is full.
 pub fn ask(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, held: &Held) {
@@ -100,7 +98,8 @@ fn due(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, held: &Held) -> Vec<Wa
     let room = job.parallelism.saturating_sub(u32::try_from(held.len()).unwrap_or(u32::MAX));
     let tried: Vec<u32> = draft.tried.keys().copied().filter(|segment| *segment < film.total).collect();
     let open = tried.iter().filter(|segment| !draft.failed.contains(**segment)).count();
-    let untried_room = MOST_TRIED.saturating_sub(open.saturating_add(held.len()));
+    // Tried ones come first, so that there are no more of them than status has room for.
+    let untried_room = size::room(&draft.done, &draft.failed).saturating_sub(open.saturating_add(held.len()));
     let untried = (0..film.total).filter(|segment| !draft.tried.contains_key(segment));
     let untried: Vec<u32> =
         untried.filter(|segment| free(draft, *segment)).take(untried_room.min(room as usize)).collect();

@@ -1,5 +1,7 @@
 //! How often the status is written while a job runs.
 
+#![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
+
 use serde_json::json;
 
 use super::super::fixtures::*;

@@ -4,8 +4,9 @@ use serde_json::json;
 
 use super::super::fixtures::*;
 use super::super::*;
-use crate::api::conditions::ConditionType;
+use crate::api::conditions::{ConditionType, find};
 use crate::api::keys::Role;
+use crate::api::video_upscale::{OutOfMemory, OutOfMemoryEnd};
 use crate::api::worker::{Code, End, MergeFigures};
 
 #[test]
@@ -95,8 +96,29 @@ fn a_failed_job_is_final_until_retry_failed_has_a_new_value() {
     observed.status.done = "0-6".into();
     observed.status.failed = "7".into();
     observed.status.tried = vec!["7:6/6/9/1//OwnDemand".into()];
+    let end = OutOfMemoryEnd {
+        time: status::whole_seconds(at(40)),
+        segment: 7,
+        attempt: 5,
+        node: "gpu-c".into(),
+        gpu: "GPU-1".into(),
+        verdict: "OwnDemand".into(),
+        needed: "5.2Gi".into(),
+        free: "4.9Gi".into(),
+        foreign: "0Mi".into(),
+        who: String::new(),
+        from: String::new(),
+        to: "given up".into(),
+    };
+    observed.status.out_of_memory = Some(OutOfMemory { count: 6, recent: vec![end] });
     let failed = plan(&observed, at(50));
     assert_eq!(said(recorded(&failed).unwrap(), ConditionType::Failed), "True/OutOfGpuMemory");
+    let told = find(&recorded(&failed).unwrap().conditions, ConditionType::Failed).unwrap().message.clone();
+    for part in
+        ["1 of 8", "segment 7 after 6 attempts", "on gpu-c: needed 5.2Gi, 4.9Gi were free", "a GPU must have"]
+    {
+        assert!(told.contains(part), "{told}");
+    }
     step(&mut observed, failed);
     assert_eq!(kinds(&plan(&observed, at(51))), Vec::<&str>::new());
     observed.identity.retry_failed = Some("1".into());
