@@ -130,7 +130,7 @@ mod tests {
         let first = encoded(gauges.clone());
         assert!(first.contains(r#"upscale_jobs{status="Running"} 0"#), "{first}");
         assert!(first.contains(r#"upscale_gpu_free_bytes{node="node-a",gpu="1"} 7"#), "{first}");
-        assert!(first.contains("upscale_report_age_seconds 12"), "{first}");
+        assert!(first.contains("upscale_report_age_seconds{} 12"), "{first}");
         let second = encoded(gauges);
         assert!(second.contains(r#"upscale_jobs{status="Running"} 1"#), "{second}");
         assert!(!second.contains("upscale_gpu_free_bytes{"), "{second}");
