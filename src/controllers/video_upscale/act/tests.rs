@@ -240,44 +240,18 @@ async fn a_quarantine_begins_with_the_end_of_the_pod_and_not_when_it_is_written(
     }
 }
 
-/// What a subscriber has written.
-#[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-#[tokio::test]
-async fn each_change_is_one_line_of_the_log() {
-    let written = Written::default();
-    let sink = written.clone();
-    let log = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || sink.clone()).finish();
-    let _until_dropped = tracing::subscriber::set_default(log);
-    let (ctx, _) = context(|_, _| None);
+#[test]
+fn the_log_says_what_a_change_is_about() {
     let observed = job();
-    let delete = Change::DeletePod { name: "holiday-x".into(), uid: "u".into() };
-    let changes = vec![create(&observed), record(), delete];
-    act(&observed.identity, planned(&observed, changes), &ctx, at(0)).await.unwrap();
-    let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
-    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let changes: Vec<&Value> = lines.iter().filter(|line| line["message"] == "change").collect();
-    let kinds: Vec<&Value> = changes.iter().map(|line| &line["kind"]).collect();
-    assert_eq!(kinds, ["create_pod", "record_status", "delete_pod"], "{text}");
-    for line in &changes {
-        assert_eq!((&line["uid"], &line["job"]), (&json!("uid-of-the-job"), &json!("holiday")));
-        assert_eq!((&line["namespace"], &line["level"]), (&json!("media"), &json!("INFO")));
-    }
-    assert_eq!((&changes[0]["segment"], &changes[0]["attempt"]), (&json!(3), &json!(0)));
-    assert!(changes[1]["segment"].is_null());
-    assert_eq!(changes[2]["object"], "holiday-x");
+    let about = About::of(&create(&observed));
+    assert!(about.object.is_some_and(|name| name.ends_with("-00003-0000")));
+    assert_eq!((about.segment, about.attempt), (Some(3), Some(0)));
+    let claim = Box::new(claim(&observed.identity.key, 4, 1, "GPU-1"));
+    let about = About::of(&Change::Release { claim, pod_uid: None, how: Freed::Free });
+    assert_eq!(about, About { object: Some("GPU-1".into()), segment: Some(4), attempt: Some(1) });
+    let delete = Change::DeletePod { name: "p".into(), uid: "u".into() };
+    assert_eq!(About::of(&delete), About { object: Some("p".into()), ..About::default() });
+    assert_eq!(About::of(&record()), About::default());
 }
 
 #[tokio::test]
