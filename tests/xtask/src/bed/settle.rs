@@ -71,19 +71,19 @@ impl Bed {
                 driver.run(&command)?;
             }
         }
-        if self.has_a_bad_card(node)? {
-            // The agent forgets a hardware fault only when the driver is loaded again.
+        if self.has_a_broken_card(node)? {
+            // The agent forgets a hardware fault, and that of a lost card, only when the driver is loaded again.
             driver.run(&Command::Driver { action: DriverAction::Reload, version: None })?;
         }
         Ok(())
     }
 
-    /// Whether the agent of a node says that a card is broken until a reset.
-    fn has_a_bad_card(&self, node: &str) -> Result<bool> {
+    /// Whether the agent of a node says that a card is lost, or broken until a reset.
+    fn has_a_broken_card(&self, node: &str) -> Result<bool> {
         let path = format!("jsonpath={{.metadata.annotations.{}}}", keys::REPORT.replace('.', r"\."));
         let text = self.kubectl(&["get", "node", node, "-o", &path])?;
-        let report = serde_json::from_str::<Report>(&text).ok();
-        Ok(report.is_some_and(|report| report.gpus.iter().any(|gpu| gpu.h == Health::Bad)))
+        let gpus = serde_json::from_str::<Report>(&text).map(|report| report.gpus).unwrap_or_default();
+        Ok(gpus.iter().any(|gpu| matches!(gpu.h, Health::Bad | Health::Lost | Health::ResetRequired)))
     }
 
     fn agents_are_at_home(&self) -> Result<()> {
