@@ -10,7 +10,7 @@ pub mod film;
 mod neighbours;
 mod outcome;
 mod safety;
-mod watch;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

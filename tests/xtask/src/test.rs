@@ -7,6 +7,7 @@
 mod agent;
 mod bad_input;
 mod cargo;
+mod faults;
 mod films;
 mod kills;
 mod settling;
@@ -201,9 +202,11 @@ macro_rules! bad_inputs {
     };
 }
 
-macro_rules! agents {
-    ($bed:expr, $client:expr, $scenarios:expr, [$($test:ident),+ $(,)?]) => {
-        $($scenarios.test(concat!("agent::", stringify!($test)), agent::$test($bed, $client)).await;)+
+macro_rules! on_the_bed {
+    ($module:ident, $bed:expr, $client:expr, $scenarios:expr, [$($test:ident),+ $(,)?]) => {
+        $($scenarios
+            .test(concat!(stringify!($module), "::", stringify!($test)), $module::$test($bed, $client))
+            .await;)+
     };
 }
 
@@ -239,7 +242,8 @@ async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()
         upgrade::keeps_what_was_learnt_and_the_jobs(bed, &client),
     )
     .await;
-    agents!(
+    on_the_bed!(
+        agent,
         bed,
         &client,
         all,
@@ -248,6 +252,26 @@ async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()
             every_process_is_told_with_its_owner,
             a_lost_card_an_xid_and_a_reload_are_told_within_fifteen_seconds,
             a_driver_that_hangs_ends_liveness_and_no_metrics,
+        ]
+    );
+    on_the_bed!(
+        faults,
+        bed,
+        &client,
+        all,
+        [
+            an_engine_that_crashes_moves,
+            a_black_picture_is_refused,
+            a_swapped_gpu_is_noticed,
+            an_ignored_pin_is_noticed,
+            an_invisible_gpu_is_noticed,
+            a_card_taken_behind_a_silent_agent_is_left,
+            a_neighbour_behind_a_silent_agent_is_blamed,
+            leaked_memory_is_nobodys_fault,
+            a_lost_card_is_left,
+            an_engine_without_host_memory_works_in_pieces,
+            an_evicted_pod_comes_back,
+            a_lost_nodes_pod_comes_back_elsewhere,
         ]
     );
     for kind in films::KINDS {

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Bed, NODES, gpus};
+use super::{Bed, NODES, gpus, node};
 
 impl Bed {
     /// Keeps new pods away from the nodes, or lets them in again.
@@ -23,35 +23,57 @@ impl Bed {
     /// # Errors
     /// When it does not run.
     pub fn hold_driver(&self, node: &str, still: bool) -> Result<()> {
-        let driver = self
-            .record
-            .daemons
-            .get(&gpus::daemon(node))
-            .with_context(|| format!("find the driver of {node}"))?;
-        let pid =
-            i32::try_from(driver.pid).ok().and_then(Pid::from_raw).context("a process without a number")?;
-        ensure!(driver.runs(), "the driver of {node} has ended");
-        let signal = if still { Signal::STOP } else { Signal::CONT };
-        kill_process(pid, signal).with_context(|| format!("signal the driver of {node}"))
+        self.hold(&gpus::daemon(node), still)
     }
 
-    /// Ends every process of the bed whose program is called `program` with SIGKILL; tells how many.
+    /// Lets the kubelet of a node stand still, so that the node falls silent while its pods run on, or go on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn hold_kubelet(&self, node: &str, still: bool) -> Result<()> {
+        self.hold(&node::kubelet(node), still)
+    }
+
+    fn hold(&self, daemon: &str, still: bool) -> Result<()> {
+        let process = self.record.daemons.get(daemon).with_context(|| format!("find {daemon}"))?;
+        let pid =
+            i32::try_from(process.pid).ok().and_then(Pid::from_raw).context("a process without a number")?;
+        ensure!(process.runs(), "{daemon} has ended");
+        let signal = if still { Signal::STOP } else { Signal::CONT };
+        kill_process(pid, signal).with_context(|| format!("signal {daemon}"))
+    }
+
+    /// Declares a node out of service, so that its pods are given up while it is silent, or back in service.
+    ///
+    /// # Errors
+    /// When kubectl fails.
+    pub fn out_of_service(&self, node: &str, out: bool) -> Result<()> {
+        let taint = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute";
+        let there = self.kubectl(&["get", "node", node, "-o", "jsonpath={.spec.taints[*].key}"])?;
+        if there.contains("out-of-service") == out {
+            return Ok(());
+        }
+        let taint = if out { taint.to_owned() } else { format!("{taint}-") };
+        self.kubectl(&["taint", "node", node, &taint]).map(drop)
+    }
+
+    /// Sends a signal to every process of the bed whose program is called `program`; tells how many there were.
     ///
     /// # Errors
     /// When the bed's processes cannot be listed.
-    pub fn kill(&self, program: &str) -> Result<usize> {
-        let mut killed = 0_usize;
+    pub fn signal(&self, program: &str, signal: Signal) -> Result<usize> {
+        let mut reached = 0_usize;
         for pid in self.group.processes()? {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let first = line.split(|byte| *byte == 0).next().unwrap_or_default();
             let name = Path::new(std::str::from_utf8(first).unwrap_or_default()).file_name();
             if name.is_some_and(|name| name == program)
-                && Pid::from_raw(pid).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
+                && Pid::from_raw(pid).is_some_and(|pid| kill_process(pid, signal).is_ok())
             {
-                killed = killed.saturating_add(1);
+                reached = reached.saturating_add(1);
             }
         }
-        Ok(killed)
+        Ok(reached)
     }
 
     /// Ends the controller with SIGKILL, as a machine would that loses power.
@@ -59,7 +81,7 @@ impl Bed {
     /// # Errors
     /// When no controller runs.
     pub fn kill_controller(&self) -> Result<()> {
-        ensure!(self.kill("upscale-controller")? > 0, "no controller runs on the bed");
+        ensure!(self.signal("upscale-controller", Signal::KILL)? > 0, "no controller runs on the bed");
         Ok(())
     }
 }

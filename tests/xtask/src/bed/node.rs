@@ -59,6 +59,11 @@ pub fn enter(layout: &Layout, node: &str) -> Run {
     Run::new("nsenter").args([network.as_str(), mounts.as_str(), "--"])
 }
 
+/// Name of a node's kubelet among the bed's processes.
+pub fn kubelet(node: &str) -> String {
+    format!("kubelet-{node}")
+}
+
 /// Starts node number `at` up to its kubelet; it becomes Ready some seconds later.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Puts right what an interrupted test or demo, or `cargo xtask gpu`, has left on a bed that runs: held drivers, cordoned
+//! Puts right what an interrupted test or demo, or `cargo xtask gpu`, has left on a bed that runs: held programs, cordoned
 //! nodes, spoilt GPUs, agents without a node, and tenants who never left.
 
 use std::fs;
@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use anyhow::{Context, Result};
 use gpusim::card::Gpu;
 use gpusim::control::{Command, DriverAction, PinMode, Spoil, ViewMode};
+use rustix::process::Signal;
 use serde_json::json;
 use video_upscale::api::keys;
 use video_upscale::api::report::{Health, Report};
@@ -35,7 +36,10 @@ impl Bed {
         for node in NODES {
             // First of all: whoever asks a driver that stands still waits for ever.
             self.hold_driver(node, false)?;
+            self.hold_kubelet(node, false)?;
+            self.out_of_service(node, false)?;
         }
+        self.signal("upscale-agent", Signal::CONT)?;
         self.cordon(false)?;
         self.foreign_processes_end()?;
         for node in NODES {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod};
 use serde::Serialize;
 use video_upscale::api::keys;
 use video_upscale::api::video_upscale::VideoUpscaleStatus;
@@ -11,6 +11,9 @@ use video_upscale::api::worker::Code;
 use video_upscale::fleet::claim::SeenBefore;
 
 use super::safety::Safety;
+
+/// How the names of the engine's containers begin.
+const ENGINE: &str = "upscale";
 
 /// One attempt, as the JSON of the demo has it.
 #[derive(Clone, Debug, Serialize)]
@@ -25,6 +28,9 @@ pub struct Attempt {
     pub gpu: String,
     /// Ladder step.
     pub step: u32,
+    /// In how many pieces the engine worked.
+    #[serde(skip)]
+    pub pieces: usize,
     /// Bytes it was reckoned to need.
     pub need_bytes: u64,
     /// Free bytes as reported when it was placed.
@@ -147,6 +153,7 @@ fn read(pod: &Pod) -> Option<Attempt> {
         node: pod.spec.as_ref().and_then(|s| s.node_name.clone()).unwrap_or_default(),
         gpu: annotations.get(keys::GPU_UUID)?.clone(),
         step: number(annotations.get(keys::STEP))?,
+        pieces: pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten()).filter(is_engine).count(),
         need_bytes: annotations.get(keys::NEED)?.parse().ok()?,
         free_bytes: seen.free,
         available_bytes: seen.available,
@@ -175,9 +182,13 @@ fn succeeded(statuses: &[&ContainerStatus]) -> bool {
     })
 }
 
+fn is_engine(container: &&Container) -> bool {
+    container.name.starts_with(ENGINE)
+}
+
 fn upscale_runs(pod: &Pod) -> bool {
     let runs = |state: &ContainerState| state.running.is_some();
-    statuses(pod).iter().any(|s| s.name.starts_with("upscale") && s.state.as_ref().is_some_and(runs))
+    statuses(pod).iter().any(|s| s.name.starts_with(ENGINE) && s.state.as_ref().is_some_and(runs))
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ impl fmt::Display for Kind {
 
 impl Kind {
     /// Two seconds of `film` as a film of this kind; the sound is copied.
-    fn make(self, programs: &FilmPrograms, film: &Path, target: &Path) -> Result<()> {
+    pub fn make(self, programs: &FilmPrograms, film: &Path, target: &Path) -> Result<()> {
         let mut command = Command::new(&programs.ffmpeg);
         command.args(["-v", "error", "-nostdin", "-y", "-i"]).arg(film).args(["-t", "2", "-c:a", "copy"]);
         match self.codec {
