@@ -1,7 +1,5 @@
 //! Pods that do not start or are not heard of any more, nodes that are out.
 
-#![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
-
 use serde_json::{Value, json};
 
 use super::super::fixtures::*;
