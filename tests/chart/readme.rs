@@ -26,7 +26,7 @@ fn keys(values: &str) -> Vec<Key> {
     let mut comment = String::new();
     for line in values.lines() {
         let text = line.trim_start();
-        let depth = line.len() - text.len();
+        let depth = line.len().saturating_sub(text.len());
         if let Some(words) = text.strip_prefix('#') {
             comment = format!("{comment} {}", words.trim()).trim().to_owned();
             continue;
