@@ -109,7 +109,7 @@ mod tests {
     }
 
     fn segments(waiting: u32, running: u32) -> Value {
-        json!({"total": waiting + running, "waiting": waiting, "running": running, "succeeded": 0, "failed": 0})
+        json!({"total": waiting.saturating_add(running), "waiting": waiting, "running": running, "succeeded": 0, "failed": 0})
     }
 
     #[test]

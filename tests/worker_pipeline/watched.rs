@@ -1,5 +1,6 @@
 //! Programs run under eyes that see how long they take and how much memory they hold.
 #![allow(clippy::disallowed_methods, reason = "looks at a running program again and again")]
+#![allow(dead_code, reason = "tests want the memory alone, the benchmark all figures")]
 
 use std::process::{Command, Output, Stdio};
 use std::thread::sleep;

@@ -1,7 +1,5 @@
 //! Messages in every wording, whole and mangled.
 
-#![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
-
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

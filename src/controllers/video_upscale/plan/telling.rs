@@ -175,7 +175,7 @@ fn scheduled(
     let changed = find(&draft.status.conditions, ConditionType::Scheduled)
         .is_none_or(|told| told.reason != reason.as_str());
     if running == 0 && changed {
-        draft.tell(false, State::WaitingForGpu.as_str(), message.clone());
+        draft.tell_of(false, State::WaitingForGpu.as_str(), reason.to_string(), message.clone());
     }
     draft.scheduled(Status::False, reason, message);
 }

@@ -22,7 +22,13 @@ fn longest(segment: u32) -> History {
         counted: History::MOST_COUNTED,
         step: 12,
         pieces: 4,
-        flags: Flags { fragmentation_env: true, least_context: true, more_memory: true, last_unknown: false },
+        flags: Flags {
+            fragmentation_env: true,
+            least_context: true,
+            more_memory: true,
+            last_unknown: false,
+            largest_card: true,
+        },
         verdict: Some(Verdict::ForeignProcess),
     }
 }
