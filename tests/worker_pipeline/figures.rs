@@ -6,6 +6,7 @@
     clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "measures time, looks at running programs again and again, and ends where something is not as it should be"
 )]
@@ -37,8 +38,11 @@ use watched::watch;
 const TIMES: usize = 5;
 const MIB: u64 = 1 << 20;
 
+/// A name, and what prints its figures and tells whether all are within their limits.
+type Measurement = (&'static str, fn() -> bool);
+
 fn main() -> ExitCode {
-    let measurements: [(&str, fn() -> bool); 4] = [
+    let measurements: [Measurement; 4] = [
         ("probe_and_cut", probe_and_cut),
         ("join", join),
         ("memory", memory),

@@ -1,7 +1,5 @@
 //! Drivers that end and servers that do not answer.
 
-#![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
-
 use prometheus_client::registry::Registry;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
