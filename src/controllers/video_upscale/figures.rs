@@ -166,14 +166,17 @@ mod tests {
         status["initContainerStatuses"][0]["state"]["terminated"]["startedAt"] = json!(at(1).to_string());
         observed.pods.push(segment(&observed, 3, 0, &status));
         observed.views.insert("GPU-1".into(), crowded(1));
-        let done = plan(&observed, at(30));
-        let counted = figures(&observed, &done, at(30));
+        let awaits_others = plan(&observed, at(30));
+        assert_eq!(figures(&observed, &awaits_others, at(30)), Figures::default(), "not recorded yet");
+        step(&mut observed, awaits_others);
+        let done = plan(&observed, at(41));
+        let counted = figures(&observed, &done, at(41));
         let work = [("gpu_model", "L40S".to_owned()), ("scale", "2".to_owned())];
         assert_eq!(counted.finished, [Finished { work, seconds: Some(4.0), frames: 60 }]);
         assert_eq!((counted.wasted.len(), counted.lowered.len()), (0, 0));
         step(&mut observed, done);
-        let again = plan(&observed, at(40));
-        assert_eq!(figures(&observed, &again, at(40)), Figures::default());
+        let again = plan(&observed, at(60));
+        assert_eq!(figures(&observed, &again, at(60)), Figures::default());
     }
 
     #[test]

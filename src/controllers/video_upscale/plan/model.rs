@@ -97,7 +97,12 @@ impl Cluster {
         let plan = plan(&self.observed, at(self.clock));
         // A deletion that falls into the gap between two watches makes no event.
         let timer = plan.requeue.is_some_and(|pause| pause <= HEARTBEAT);
-        assert!(timer || self.is_over(), "an unfinished job without a timer: {:?}", plan.requeue);
+        let finished = |status| super::status::is_true(status, ConditionType::Finished);
+        let ends = plan
+            .changes
+            .iter()
+            .any(|change| matches!(change, Change::RecordStatus(status) if finished(status)));
+        assert!(timer || ends || self.is_over(), "an unfinished job without a timer: {:?}", plan.requeue);
         self.demand = plan.demand.clone();
         let all = prefix >= 9;
         let mut through = true;

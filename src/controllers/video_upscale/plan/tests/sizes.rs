@@ -14,13 +14,13 @@ use crate::controllers::video_upscale::ladder::{Flags, History};
 
 const SEGMENTS: u32 = 10_000;
 
-/// A history of which every field is as long as it can be.
+/// A history of which every field is as long as it can be; the step is the ladder's last.
 fn longest(segment: u32) -> History {
     History {
         segment,
         made: History::MOST_MADE,
         counted: History::MOST_COUNTED,
-        step: 12,
+        step: 9,
         pieces: 4,
         flags: Flags {
             fragmentation_env: true,
@@ -86,18 +86,19 @@ proptest! {
     ) {
         let (mut done, mut failed) = (Segments::default(), Segments::default());
         let mut open = Vec::new();
-        let mut room = 0;
-        for (segment, fate) in (0..reached).zip(&fates) {
-            // Whether it may be begun now is what keeps the list short; asked now and then, as a job does.
-            if segment % 100 == 0 {
-                room = size::room(&done, &failed);
+        let all: Vec<(u32, &u8)> = (0..reached).zip(&fates).collect();
+        // Each pass begins what there is room for, and the job goes no further while there is none.
+        for pass in all.chunks(100) {
+            let room = size::room(&done, &failed).saturating_sub(open.len()).min(pass.len());
+            for (segment, fate) in &pass[..room] {
+                match *fate % kinds_of_end {
+                    0 => done.insert(*segment),
+                    1 | 2 => failed.insert(*segment),
+                    _ => open.push(longest(*segment)),
+                }
             }
-            let may_begin = open.len() < room;
-            match fate % kinds_of_end {
-                0 => done.insert(segment),
-                1 | 2 => failed.insert(segment),
-                _ if may_begin => open.push(longest(segment)),
-                _ => {}
+            if room < pass.len() {
+                break;
             }
         }
         let given_up = failed.iter().map(longest).chain(open.iter().cloned());
