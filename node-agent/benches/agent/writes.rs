@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use upscale_agent::{Cause, Decision, FreeMemory, Head, Now, Observer, Policy, Proc, Timing, build};
-use video_upscale::api::report::Report;
+use video_upscale::api::report::{Kind, Report};
 
 use crate::figure::Figures;
 use crate::loads::{GPUS, Load, Machine, MachineProbe, Turnover};
@@ -36,6 +36,8 @@ struct Told {
     /// Looks at a GPU, and those at which far too much was published.
     looks: u64,
     misled: u64,
+    /// Listed processes of pods.
+    pods: u64,
 }
 
 /// Heartbeats and nothing else.
@@ -76,7 +78,10 @@ pub fn under(load: &Load, expected: f64, figures: &mut Figures) {
 fn play(load: Load, seed: u64, seconds: u64) -> Told {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(folder.path().join("self/ns")).unwrap();
-    symlink("pid:[4026531836]", folder.path().join("self/ns/pid")).unwrap();
+    // The agent shares the machine's namespaces, or it could not tell whose a process is.
+    for (namespace, initial) in [("pid", "pid:[4026531836]"), ("cgroup", "cgroup:[4026531835]")] {
+        symlink(initial, folder.path().join("self/ns").join(namespace)).unwrap();
+    }
     let mut random = StdRng::seed_from_u64(seed);
     let machine = Machine::new(load, folder.path(), StdRng::seed_from_u64(!seed));
     let (machine, clock) = (Rc::new(RefCell::new(machine)), Rc::new(RefCell::new(0)));
@@ -94,6 +99,7 @@ fn play(load: Load, seed: u64, seconds: u64) -> Told {
         let now = Now { up, wall: start.saturating_add(up).unwrap() };
         let snapshot = observer.round(&[], now);
         let current = build(&snapshot, snapshot.state, &head, FreeMemory::Held);
+        told.count_owners(&current);
         if let Decision::Write { cause, with_report } = policy.decide(&current, up) {
             policy.attempt(&current, cause, up);
             policy.confirmed(with_report.then(|| current.clone()), up, random.random());
@@ -101,10 +107,19 @@ fn play(load: Load, seed: u64, seconds: u64) -> Told {
         }
         told.compare(policy.published(), &build(&snapshot, snapshot.state, &head, FreeMemory::Measured));
     }
+    assert!(told.pods > 0, "nobody was on any GPU");
     told
 }
 
 impl Told {
+    /// Every job is a pod's, so that its end is one that a verdict waits for.
+    fn count_owners(&mut self, current: &Report) {
+        for process in current.gpus.iter().flat_map(|gpu| &gpu.procs).flat_map(|processes| &processes.top) {
+            assert_eq!(process.k, Kind::Pod, "{process:?}");
+            self.pods += 1;
+        }
+    }
+
     fn compare(&mut self, published: Option<&Report>, measured: &Report) {
         let Some(published) = published else { return };
         assert_eq!(measured.gpus.len(), GPUS as usize);
