@@ -181,6 +181,8 @@ pub struct ProbeTask {
     pub engine: EngineInput,
     /// How much host memory the engine takes.
     pub host_memory: HostMemory,
+    /// How the result will be encoded.
+    pub encode: Encode,
     /// Owned frames per segment, if the tenant fixed them.
     pub segment_frames: Option<u32>,
     /// GPUs to expect.

@@ -14,8 +14,9 @@ pub struct Colour {
     pub primaries: String,
     /// Transfer.
     pub transfer: String,
-    /// Whether the matrix was deduced.
-    pub deduced: bool,
+    /// Names of what no tag says.
+    #[serde(default)]
+    pub unsaid: Vec<String>,
 }
 
 /// What ffprobe said of a stream; `None` where it said nothing or `unknown`.
@@ -33,25 +34,49 @@ pub struct Tags<'a> {
 
 impl Colour {
     /// Colour of a source of that height and pixel format; `None` if its matrix cannot be converted.
+    ///
+    /// A matrix that is not said is that of the height, but for the primaries of a wide gamut; primaries and transfer that
+    /// are not said are those of the matrix. RGB without tags is that of screens.
     pub fn of(tags: Tags<'_>, height: u32, pixel_format: &str) -> Option<Self> {
-        let standard = match height {
-            720.. => "bt709",
-            576 | 288 => "bt470bg",
-            _ => "smpte170m",
-        };
         let rgb = tags.matrix == Some("gbr") || is_rgb(pixel_format);
-        let matrix = if rgb { "gbr" } else { tags.matrix.unwrap_or(standard) };
+        let matrix = match (rgb, tags.matrix) {
+            (true, _) => "gbr",
+            (false, Some(matrix)) => matrix,
+            (false, None) if tags.primaries == Some("bt2020") => "bt2020nc",
+            (false, None) => by_height(height),
+        };
         if !rgb && scale_name(matrix).is_none() {
             return None;
         }
+        let (primaries, transfer) = with_matrix(matrix);
+        let said = [
+            ("matrix", rgb || tags.matrix.is_some()),
+            ("primaries", tags.primaries.is_some()),
+            ("transfer", tags.transfer.is_some()),
+        ];
         let full = tags.range == Some("pc") || pixel_format.starts_with("yuvj") || rgb;
         Some(Self {
             matrix: matrix.to_owned(),
             range: if full { "pc" } else { "tv" }.to_owned(),
-            primaries: tags.primaries.unwrap_or(standard).to_owned(),
-            transfer: tags.transfer.unwrap_or(standard).to_owned(),
-            deduced: !rgb && tags.matrix.is_none(),
+            primaries: tags.primaries.unwrap_or(primaries).to_owned(),
+            transfer: tags.transfer.unwrap_or(transfer).to_owned(),
+            unsaid: said.into_iter().filter(|(_, said)| !said).map(|(name, _)| name.to_owned()).collect(),
         })
+    }
+
+    /// What was deduced, for people; `None` if all was said.
+    pub fn warning(&self) -> Option<String> {
+        let taken: Vec<&str> = self
+            .unsaid
+            .iter()
+            .map(|name| match name.as_str() {
+                "matrix" => self.matrix.as_str(),
+                "primaries" => self.primaries.as_str(),
+                _ => self.transfer.as_str(),
+            })
+            .collect();
+        (!taken.is_empty())
+            .then(|| format!("no colour tags for {}: taken for {}", self.unsaid.join(", "), taken.join(", ")))
     }
 
     /// Arguments of the `scale` filter that say how the source is read; none for RGB.
@@ -76,6 +101,27 @@ impl Colour {
             "bt470m" => "gamma22",
             other => other,
         }
+    }
+}
+
+/// The matrix that players take for a height.
+fn by_height(height: u32) -> &'static str {
+    match height {
+        720.. => "bt709",
+        576 | 288 => "bt470bg",
+        _ => "smpte170m",
+    }
+}
+
+/// Primaries and transfer of the standard that a matrix belongs to (ITU-T H.273, tables 2 to 4).
+fn with_matrix(matrix: &str) -> (&'static str, &'static str) {
+    match matrix {
+        "bt470bg" => ("bt470bg", "bt470bg"),
+        "smpte170m" => ("smpte170m", "smpte170m"),
+        "smpte240m" => ("smpte240m", "smpte240m"),
+        "fcc" => ("bt470m", "bt470m"),
+        "bt2020nc" => ("bt2020", "bt2020-10"),
+        _ => ("bt709", "bt709"),
     }
 }
 
@@ -106,6 +152,9 @@ pub fn has_alpha(pixel_format: &str) -> bool {
 
 /// Bits per component of a pixel format, as far as its name tells.
 pub fn bits(pixel_format: &str) -> u32 {
+    if ["rgb48", "bgr48", "rgba64", "bgra64"].iter().any(|deep| pixel_format.starts_with(deep)) {
+        return 16;
+    }
     ["9", "10", "12", "14", "16"]
         .iter()
         .filter(|bits| {
@@ -129,7 +178,10 @@ mod tests {
             [(1080, "bt709"), (720, "bt709"), (576, "bt470bg"), (288, "bt470bg"), (480, "smpte170m")]
         {
             let colour = Colour::of(Tags::default(), height, "yuv420p").unwrap();
-            assert_eq!((colour.matrix.as_str(), colour.range.as_str(), colour.deduced), (matrix, "tv", true));
+            assert_eq!(
+                (colour.matrix.as_str(), colour.range.as_str(), colour.unsaid.len()),
+                (matrix, "tv", 3)
+            );
         }
         let pal = Colour::of(Tags::default(), 576, "yuv420p").unwrap();
         assert_eq!((pal.transfer.as_str(), pal.transfer_option()), ("bt470bg", "gamma28"));
@@ -140,9 +192,28 @@ mod tests {
         let tags = Tags { matrix: Some("bt709"), range: Some("pc"), ..Tags::default() };
         let colour = Colour::of(tags, 240, "yuv420p").unwrap();
         assert_eq!(colour.read_by_scale(), "in_color_matrix=bt709:in_range=pc");
-        assert!(!colour.deduced);
+        assert_eq!(
+            colour.warning().unwrap(),
+            "no colour tags for primaries, transfer: taken for bt709, bt709"
+        );
         assert_eq!(Colour::of(Tags::default(), 240, "yuvj420p").unwrap().range, "pc");
         assert_eq!(Colour::of(Tags { matrix: Some("ictcp"), ..tags }, 1080, "yuv420p"), None);
+    }
+
+    #[test]
+    fn what_is_not_said_is_of_the_same_standard_as_what_is() {
+        let taken = |tags: Tags<'_>| {
+            let colour = Colour::of(tags, 240, "yuv420p").unwrap();
+            [colour.matrix, colour.primaries, colour.transfer]
+        };
+        let pal = Tags { matrix: Some("bt470bg"), ..Tags::default() };
+        assert_eq!(taken(pal), ["bt470bg"; 3]);
+        let wide = Tags { primaries: Some("bt2020"), ..Tags::default() };
+        assert_eq!(taken(wide), ["bt2020nc", "bt2020", "bt2020-10"]);
+        let said = Tags { primaries: Some("bt709"), transfer: Some("bt709"), ..Tags::default() };
+        assert_eq!(taken(said), ["smpte170m", "bt709", "bt709"]);
+        let all = Tags { matrix: Some("bt709"), ..said };
+        assert_eq!(Colour::of(all, 240, "yuv420p").unwrap().warning(), None);
     }
 
     #[test]
@@ -152,6 +223,10 @@ mod tests {
         assert_eq!(
             (colour.of_result(1440).matrix, colour.of_result(480).range),
             ("bt709".into(), "tv".into())
+        );
+        assert_eq!(
+            colour.warning().unwrap(),
+            "no colour tags for primaries, transfer: taken for bt709, bt709"
         );
     }
 
@@ -164,6 +239,9 @@ mod tests {
             ("p010le", false, 10),
             ("bgra", true, 8),
             ("gray", false, 8),
+            ("rgb48le", false, 16),
+            ("bgra64be", true, 16),
+            ("gbrp10le", false, 10),
         ] {
             assert_eq!((has_alpha(format), bits(format)), (alpha, depth), "{format}");
         }

@@ -20,6 +20,13 @@ const MOST: f64 = 12.0;
 /// levels. Still pictures differ from each other by noise only.
 const NEARER: (f64, f64) = (0.85, 0.25);
 
+/// Side of the blocks whose means tell whether a picture is flat: noise is gone in them, what is seen is not.
+const BLOCK: usize = 10;
+/// Most that blocks of a flat picture differ, of 255: what lossy coding leaves of the pictures around it.
+const FLAT: f64 = 2.0;
+/// Least that blocks of a picture differ in which something is seen, of 255. Darker ends of fades are left in peace.
+const SEEN: f64 = 6.0;
+
 /// The filter that shrinks, to be put at the end of a chain.
 pub const SHRINK: &str = "scale=160:90:flags=area+accurate_rnd+full_chroma_int,format=rgb24";
 
@@ -55,6 +62,14 @@ pub enum Difference {
         /// Number of the picture that it is most like.
         shows: u64,
     },
+    /// A picture is of one colour, its own is not.
+    #[error("picture {picture} is all of one colour, the source's differs in itself by {contrast:.1} of 255")]
+    Flat {
+        /// Its number.
+        picture: u64,
+        /// Largest difference of two blocks of the source's picture.
+        contrast: f64,
+    },
     /// A picture is like none.
     #[error("picture {picture} differs from the source by {mean:.1} of 255, more than {MOST}")]
     Content {
@@ -65,33 +80,40 @@ pub enum Difference {
     },
 }
 
-/// Runs two ffmpegs that write shrunk raw pictures and compares what they write.
+/// Runs two ffmpegs that write shrunk raw pictures and compares what they write. `frames`: how many pictures the film
+/// has that is expected.
 ///
 /// # Errors
-/// `code` with the difference, or the failure of a program.
-pub fn films(made: &Invocation, expected: &Invocation, code: Code, what: &str) -> Outcome<u64> {
+/// `code` with the difference; the failure of a program, or [`Code::Io`], if it is not what was made that is at fault.
+pub fn films(made: &Invocation, expected: &Invocation, frames: u64, code: Code, what: &str) -> Outcome<()> {
     let mut of_made = made.start("read what was made", |_| false)?;
     let mut of_expected = expected.start("read what was expected", |_| false)?;
     let (Some(a), Some(b)) = (of_made.take_output(), of_expected.take_output()) else {
         return Err(Failure::stop(Code::Internal, "a program without output"));
     };
-    let compared = pictures(a, b).map_err(|error| of_made.broken(&error))?;
-    let differs = |text: &dyn std::fmt::Display| Failure::stop(code, format!("{what}: {text}"));
-    let count = match compared {
-        Ok(count) => count,
-        Err(difference) => return Err(differs(&difference)),
-    };
+    let (mut a, mut b) = (a, b);
+    let compared = pictures(&mut a, &mut b).map_err(|error| of_made.broken(&error))?;
+    // Both come to their ends before anything is judged: pictures that could not be read are not the engine's fault.
+    rest(&mut b).and_then(|_| rest(&mut a)).map_err(|error| of_made.broken(&error))?;
     of_expected.wait()?;
+    let differs = |text: &dyn std::fmt::Display| Failure::stop(code, format!("{what}: {text}"));
+    match compared {
+        Err(Difference::Count { expected, .. }) | Ok(expected) if expected != frames => {
+            let text = format!("{what}: {expected} of {frames} pictures to compare with can be read");
+            return Err(Failure::stop(Code::Io, text));
+        }
+        Err(difference) => return Err(differs(&difference)),
+        Ok(_) => {}
+    }
     let said = of_made.wait().map_err(|failure| differs(&failure))?;
     if said.lines > 0 {
         return Err(differs(&format!("it does not decode cleanly: {}", said.summary())));
     }
-    Ok(count)
+    Ok(())
 }
 
 /// Compares two streams of shrunk pictures; how many there are.
-pub fn pictures(made: impl Read, expected: impl Read) -> io::Result<Result<u64, Difference>> {
-    let (mut made, mut expected) = (made, expected);
+pub fn pictures(made: &mut impl Read, expected: &mut impl Read) -> io::Result<Result<u64, Difference>> {
     // Pictures of the other film around the place: `first` is the number of the front.
     let mut around: VecDeque<Vec<u8>> = VecDeque::new();
     let (mut first, mut read, mut ended) = (0u64, 0u64, false);
@@ -99,7 +121,7 @@ pub fn pictures(made: impl Read, expected: impl Read) -> io::Result<Result<u64, 
     let reach = u64::try_from(AROUND).unwrap_or(0);
     loop {
         while !ended && read <= number.saturating_add(reach) {
-            match next(&mut expected)? {
+            match next(expected)? {
                 Some(picture) => {
                     around.push_back(picture);
                     read = read.saturating_add(1);
@@ -111,9 +133,9 @@ pub fn pictures(made: impl Read, expected: impl Read) -> io::Result<Result<u64, 
             around.pop_front();
             first = first.saturating_add(1);
         }
-        let Some(picture) = next(&mut made)? else { break };
+        let Some(picture) = next(made)? else { break };
         if number >= read {
-            let more = rest(&mut made)?;
+            let more = rest(made)?;
             let made = number.saturating_add(1).saturating_add(more);
             return Ok(Err(Difference::Count { made, expected: read }));
         }
@@ -122,7 +144,7 @@ pub fn pictures(made: impl Read, expected: impl Read) -> io::Result<Result<u64, 
         }
         number = number.saturating_add(1);
     }
-    let total = read.saturating_add(rest(&mut expected)?);
+    let total = read.saturating_add(rest(expected)?);
     Ok(if total == number { Ok(number) } else { Err(Difference::Count { made: number, expected: total }) })
 }
 
@@ -130,11 +152,44 @@ fn misplaced(picture: &[u8], number: u64, around: &VecDeque<Vec<u8>>, first: u64
     let means: Vec<(u64, f64)> =
         (first..).zip(around).map(|(place, other)| (place, mean(picture, other))).collect();
     let own = means.iter().find(|(place, _)| *place == number)?.1;
+    // A black picture is near its own in a dark film, and as near as others around it.
+    if contrast(picture) <= FLAT {
+        let source = (first..).zip(around).find(|(place, _)| *place == number)?.1;
+        let contrast = contrast(source);
+        if contrast >= SEEN {
+            return Some(Difference::Flat { picture: number, contrast });
+        }
+    }
     let (shows, best) = means.into_iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
     if shows != number && best < own * NEARER.0 - NEARER.1 {
         return Some(Difference::Place { picture: number, shows });
     }
     (own > MOST).then_some(Difference::Content { picture: number, mean: own })
+}
+
+/// Largest difference of the means of two blocks of a picture in one colour, of 255.
+fn contrast(picture: &[u8]) -> f64 {
+    const ROW: usize = SHRUNK.0 * 3;
+    let mut reach = [(u32::MAX, 0); 3];
+    for band in picture.chunks_exact(ROW * BLOCK) {
+        let mut sums = [[0u32; 3]; SHRUNK.0 / BLOCK];
+        for row in band.chunks_exact(ROW) {
+            for (block, pixels) in sums.iter_mut().zip(row.chunks_exact(3 * BLOCK)) {
+                for pixel in pixels.chunks_exact(3) {
+                    for (sum, value) in block.iter_mut().zip(pixel) {
+                        *sum = sum.saturating_add(u32::from(*value));
+                    }
+                }
+            }
+        }
+        for block in sums {
+            for ((least, most), sum) in reach.iter_mut().zip(block) {
+                (*least, *most) = ((*least).min(sum), (*most).max(sum));
+            }
+        }
+    }
+    let widest = reach.iter().map(|(least, most)| most.saturating_sub(*least)).max().unwrap_or(0);
+    f64::from(widest) / (BLOCK * BLOCK) as f64
 }
 
 /// Mean absolute difference of two pictures, of 255.
@@ -163,6 +218,8 @@ fn rest(reader: &mut impl Read) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
+
     use super::*;
 
     /// A bar that moves over a gradient.
@@ -177,7 +234,7 @@ mod tests {
     }
 
     fn compare(made: &[usize], expected: &[usize]) -> Result<u64, Difference> {
-        pictures(film(made).as_slice(), film(expected).as_slice()).unwrap()
+        pictures(&mut film(made).as_slice(), &mut film(expected).as_slice()).unwrap()
     }
 
     #[test]
@@ -224,7 +281,32 @@ mod tests {
     fn black_and_foreign_pictures_are_refused() {
         let expected = film(&[1, 2, 3]);
         let black = vec![0; expected.len()];
-        let refused = pictures(black.as_slice(), expected.as_slice()).unwrap().unwrap_err();
+        let refused = pictures(&mut black.as_slice(), &mut expected.as_slice()).unwrap().unwrap_err();
+        assert!(matches!(refused, Difference::Flat { picture: 0, .. }), "{refused}");
+        let bright = vec![255; expected.len()];
+        let foreign: Vec<u8> = expected.iter().zip(&bright).map(|(a, b)| b - a).collect();
+        let refused = pictures(&mut foreign.as_slice(), &mut expected.as_slice()).unwrap().unwrap_err();
         assert!(matches!(refused, Difference::Content { picture: 0, .. }), "{refused}");
+    }
+
+    /// A picture of that brightness from left to right, with noise that is gone in larger blocks.
+    fn dark(brightness: impl Fn(usize) -> usize, noise: usize) -> Vec<u8> {
+        let of = |byte: usize| brightness(byte / 3 % 160).saturating_add(byte * 7919 % 13 * noise / 12);
+        (0..BYTES).map(|byte| u8::try_from(of(byte)).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_black_picture_is_refused_in_a_dark_film_but_not_where_nothing_is_seen() {
+        let black = vec![0; BYTES];
+        let compare = |made: &[u8], expected: &[u8]| pictures(&mut { made }, &mut { expected }).unwrap();
+        let night = dark(|x| x / 16, 6);
+        let found = compare(&black, &night).unwrap_err();
+        assert!(matches!(found, Difference::Flat { picture: 0, .. }), "{found}");
+        assert_eq!(compare(&night, &night), Ok(1));
+        // The end of a fade, noise on black, and bars above and below of nothing.
+        for faded in [dark(|x| x / 40, 0), dark(|_| 2, 8), black.clone()] {
+            assert_eq!(compare(&black, &faded), Ok(1));
+        }
+        assert_eq!(compare(&dark(|x| x / 16, 0), &night), Ok(1), "without its noise");
     }
 }

@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::deinterlace;
 use super::failure::{Failure, Outcome, on_file};
-use super::ffmpeg::Tools;
+use super::ffmpeg::{Said, Tools};
 use super::index::{Index, count, read_hashes};
 use super::plan::Read;
 use super::ratio::{Ratio, seconds};
@@ -40,8 +41,8 @@ pub struct Cut<'a> {
 /// Makes a cut.
 ///
 /// # Errors
-/// [`Code::InvalidSource`] if the pictures cannot be read twice alike, [`Code::Internal`] if what was stored is not what
-/// was read, and the errors of the programs.
+/// [`Code::InvalidSource`] if the pictures are others than the probe saw, twice alike; [`Code::Io`] if they are others
+/// each time; [`Code::Internal`] if what was stored is not what was read, and the errors of the programs.
 pub fn cut(tools: &Tools, cut: &Cut<'_>) -> Outcome<()> {
     let folder = match cut.kind {
         InputKind::Video => cut.target.parent().unwrap_or(cut.target),
@@ -49,24 +50,33 @@ pub fn cut(tools: &Tools, cut: &Cut<'_>) -> Outcome<()> {
     };
     std::fs::create_dir_all(folder).map_err(on_file("create", folder))?;
     let expected = cut.index.hashes_of(cut.read.span.start, cut.read.span.end);
-    for start in starts(cut.index, cut.read.span.start) {
+    let mut starts = starts(cut.index, cut.read.span.start);
+    // The last one again: what a volume reads wrongly once it may read rightly the next time.
+    starts.push(None);
+    let mut before = None;
+    let mut alike = false;
+    for start in starts {
         let stored = stored_hashes_file(cut);
-        let (selected, to_store) = select(tools, cut, start.as_deref(), &stored)?;
-        if selected == expected {
-            return prove_stored(tools, cut, &to_store);
+        let selected = select(tools, cut, start.as_deref(), &stored)?;
+        if selected.shown == expected {
+            return prove_stored(tools, cut, &selected.to_store);
         }
-        tracing::warn!(start, "a cut found other pictures; it starts decoding earlier");
+        let complaints = selected.said.summary();
+        tracing::warn!(start, complaints, "a cut found other pictures; it decodes again, from earlier on");
+        alike = before.as_ref() == Some(&selected.shown) && !selected.said.is_of_reading();
+        before = Some(selected.shown);
     }
-    let span = cut.read.span;
-    Err(Failure::stop(
-        Code::InvalidSource,
-        format!(
-            "pictures {} to {} of {} cannot be read twice alike",
-            span.start,
-            span.end.saturating_sub(1),
-            cut.name
-        ),
-    ))
+    let (span, name) = (cut.read.span, cut.name);
+    let (first, last) = (span.start, span.end.saturating_sub(1));
+    Err(if alike {
+        let text = format!("pictures {first} to {last} of {name} are not those that were indexed");
+        Failure::stop(Code::InvalidSource, text)
+    } else {
+        Failure::stop(
+            Code::Io,
+            format!("pictures {first} to {last} of {name} are read differently each time"),
+        )
+    })
 }
 
 /// Seconds to seek to, best first; `None` decodes from the beginning.
@@ -84,32 +94,47 @@ pub fn starts(index: &Index, first: u64) -> Vec<Option<String>> {
     starts
 }
 
+/// Options of the encoder of a cut: exact RGB.
+pub fn encoder(kind: InputKind) -> Vec<String> {
+    let options: &[&str] = match kind {
+        InputKind::Video => &["-c:v", "libx264rgb", "-qp", "0", "-preset", "ultrafast"],
+        InputKind::Pictures => &["-c:v", "png", "-compression_level", "1"],
+    };
+    options.iter().map(|option| (*option).to_owned()).collect()
+}
+
 fn stored_hashes_file(cut: &Cut<'_>) -> PathBuf {
     cut.target.with_extension("framehash")
 }
 
-/// Cuts; the hashes of the pictures selected in the film, and of those handed to the encoder.
-fn select(
-    tools: &Tools,
-    cut: &Cut<'_>,
-    start: Option<&str>,
-    stored: &Path,
-) -> Outcome<(Vec<String>, Vec<String>)> {
+/// What a cut found.
+struct Selected {
+    /// Hashes of the pictures in the film.
+    shown: Vec<String>,
+    /// Hashes of those handed to the encoder.
+    to_store: Vec<String>,
+    /// Complaints.
+    said: Said,
+}
+
+/// Cuts.
+fn select(tools: &Tools, cut: &Cut<'_>, start: Option<&str>, stored: &Path) -> Outcome<Selected> {
     let base = cut.index.base.to_string();
     let frames = cut.read.span.frames().to_string();
     let all = cut.read.frames().to_string();
     let mut run = tools.ffmpeg();
-    run.args(["-copyts", "-noautorotate", "-display_rotation", "0"]);
+    // A stretch of damage is nothing to stop at: the index has it as it is.
+    run.args(["-max_error_rate", "1", "-copyts", "-noautorotate", "-display_rotation", "0"]);
     if let Some(start) = start {
         run.args(["-seek_timestamp", "1", "-ss", start]);
     }
     run.input(cut.source).args(["-filter_complex", &graph(cut)]);
     run.args(["-map", "[engine]", "-fps_mode", "passthrough", "-enc_time_base", "1/25", "-frames:v", &all]);
     run.args(["-threads", &tools.threads().to_string()]);
+    run.args(encoder(cut.kind));
     match cut.kind {
         InputKind::Video => {
             // The last packet's duration must be said, or the file's edit list hides the last picture.
-            run.args(["-c:v", "libx264rgb", "-qp", "0", "-preset", "ultrafast"]);
             run.args([
                 "-bsf:v",
                 "setts=pts=PTS:dts=DTS:duration=1",
@@ -121,22 +146,21 @@ fn select(
             run.file(cut.target);
         }
         InputKind::Pictures => {
-            run.args(["-c:v", "png", "-compression_level", "1", "-start_number", "0", "-f", "image2"]);
-            run.file(&cut.target.join("%08d.png"));
+            run.args(["-start_number", "0", "-f", "image2"]).file(&cut.target.join("%08d.png"));
         }
     }
     run.args(["-map", "[stored]", "-fps_mode", "passthrough", "-enc_time_base", "1/25", "-frames:v", &all]);
     run.args(["-f", "framehash", "-hash", "murmur3"]).file(stored);
     run.args(["-map", "[shown]", "-fps_mode", "passthrough", "-enc_time_base", &base, "-frames:v", &frames]);
     run.args(["-f", "framehash", "-hash", "murmur3", "pipe:1"]);
-    let (_, selected, _) = read_hashes(&run, "cut the segment", cut.index.base, |_| false)?;
+    let found = read_hashes(&run, "cut the segment", cut.index.base, |_| false)?;
     let text = std::fs::read_to_string(stored).map_err(on_file("read", stored))?;
     std::fs::remove_file(stored).map_err(on_file("remove", stored))?;
     let to_store = text.lines().filter_map(|line| match super::index::read_hash_line(line) {
         super::index::HashLine::Picture { hash, .. } => Some(hash),
         _ => None,
     });
-    Ok((selected, to_store.collect()))
+    Ok(Selected { shown: found.hashes, to_store: to_store.collect(), said: found.said })
 }
 
 /// The filter graph: select by exact time; hash as decoded; to RGB as the tags say; pad; hash as handed on.
@@ -151,10 +175,11 @@ fn graph(cut: &Cut<'_>) -> String {
     let colour = index.colour.read_by_scale();
     let colour = if colour.is_empty() { colour } else { format!("{colour}:") };
     format!(
-        "[0:{stream}]select='between(pts,{first},{last})',split[shown][cut];\
+        "[0:{stream}]{fields}select='between(pts,{first},{last})',split[shown][cut];\
          [cut]settb=1/25,setpts=N,scale={colour}flags=accurate_rnd+full_chroma_int,format={gbrp}{pad}{repeat},\
          format={format},split[engine][stored]",
         stream = index.stream,
+        fields = deinterlace::filter(index.deinterlace, index.base),
         gbrp = if padding(cut).is_empty() { format } else { "gbrp" },
         pad = padding(cut),
         repeat = repeat(cut.read),
@@ -202,7 +227,7 @@ fn prove_stored(tools: &Tools, cut: &Cut<'_>, to_store: &[String]) -> Outcome<()
     }
     run.args(["-map", "0:v:0", "-vf", &format!("format={format}"), "-fps_mode", "passthrough"]);
     run.args(["-enc_time_base", "1/25", "-f", "framehash", "-hash", "murmur3", "pipe:1"]);
-    let (_, hashes, _) = read_hashes(&run, "prove the cut", RATE, |_| false)?;
+    let hashes = read_hashes(&run, "prove the cut", RATE, |_| false)?.hashes;
     let expected = cut.read.frames();
     if count(hashes.len()) == expected && hashes == to_store {
         return Ok(());

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-pub use child::{Children, Running, Said};
+pub use child::{Children, Running, Said, is_of_reading};
 
 use super::failure::{Failure, Outcome};
 use super::lines::for_each_line;

@@ -7,7 +7,7 @@ mod output;
 use super::failure::{Failure, Outcome, on_file};
 use super::ffmpeg::Tools;
 use super::folder::Mounts;
-use super::index::Index;
+use super::index::{Hashed, Index, read_hashes};
 use super::parts::{self, Manifest};
 use super::prepare::Work;
 use super::publish::{self, Published, digest, write_json};
@@ -107,7 +107,7 @@ fn prove_part(
     run.args(["-copyts"]).input(part);
     run.args(["-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", &index.base.to_string()]);
     run.args(["-f", "framehash", "-hash", "murmur3", "pipe:1"]);
-    let (times, _, said) = super::index::read_hashes(&run, "prove the part", index.base, |_| false)?;
+    let Hashed { times, said, .. } = read_hashes(&run, "prove the part", index.base, |_| false)?;
     let wrong = |text: String| Failure::stop(Code::Internal, format!("the part is wrong: {text}"));
     if said.lines > 0 {
         return Err(wrong(said.summary()));

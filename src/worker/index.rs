@@ -3,6 +3,7 @@
 
 mod pass;
 mod shape;
+mod told;
 
 use std::io::{Cursor, Read as _};
 use std::path::Path;
@@ -16,10 +17,11 @@ use super::plan::{SceneCut, Span};
 use super::publish;
 use super::range::Excerpt;
 use super::ratio::Ratio;
-use crate::api::worker::Code;
+use crate::api::worker::{Code, Deinterlace};
 
-pub use pass::{HashLine, Pictures, Seen, first_time, read_hash_line, read_hashes, scan, told_of_picture};
-pub use shape::{ShapeChange, shape_change};
+pub use pass::{Hashed, Pictures, Scan, first_time, read_hashes, scan};
+pub use shape::{ShapeChange, shape_change, shape_headers, states_shape};
+pub use told::{HashLine, Seen, read_hash_line, told_of_picture};
 
 /// Most bytes that an index may unfold to.
 const MAX_INDEX_BYTES: u64 = 1 << 30;
@@ -56,6 +58,9 @@ pub struct Index {
     pub codec: String,
     /// Time base of `pts`.
     pub base: Ratio,
+    /// How frames became the pictures.
+    #[serde(default)]
+    pub deinterlace: Deinterlace,
     /// Width, pixels.
     pub width: u32,
     /// Height, pixels.
@@ -82,6 +87,9 @@ pub struct Index {
     /// Where scenes begin, rising.
     #[serde(default)]
     pub cuts: Vec<SceneCut>,
+    /// What the decode found odd, for people.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 impl Index {
@@ -221,6 +229,7 @@ pub(super) mod tests {
             stream: 0,
             codec: "h264".to_owned(),
             base: base.parse().unwrap(),
+            deinterlace: Deinterlace::Off,
             width: 64,
             height: 36,
             pixel_format: "yuv420p".to_owned(),
@@ -233,6 +242,7 @@ pub(super) mod tests {
             hashes: pts.iter().map(|pts| format!("{pts:032x}")).collect(),
             keys: vec![0],
             cuts: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 

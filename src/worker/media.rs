@@ -144,6 +144,17 @@ impl Stream {
         }
     }
 
+    /// How long it lasts, microseconds: as the container says, or as the program that wrote it noted.
+    fn duration_micros(&self) -> Option<i64> {
+        let base = self.base()?;
+        let noted = || {
+            // The time of its end; some programs note its length, which is less.
+            let end = clock_micros(self.tag("DURATION")?)?;
+            Some(end.saturating_sub(base.micros(self.start_pts.unwrap_or(0)).max(0)))
+        };
+        self.duration_ts.map(|ticks| base.micros(ticks)).or_else(noted).filter(|micros| *micros > 0)
+    }
+
     /// Its time base.
     pub fn base(&self) -> Option<Ratio> {
         self.time_base.as_deref()?.parse().ok()
@@ -188,10 +199,35 @@ impl Media {
         micros(self.format.start_time.as_deref()).unwrap_or(0)
     }
 
+    /// How long a film lasts by the header, microseconds. Where only the container's length is known, nobody can tell the
+    /// film's from that of sound that goes on after it.
+    pub fn film_micros(&self, film: &Stream) -> Option<i64> {
+        let timed = |stream: &&Stream| {
+            ["video", "audio", "subtitle", "data"].contains(&stream.codec_type.as_str()) && !stream.is_cover()
+        };
+        let whole = self.duration_micros();
+        match film.duration_micros() {
+            // An edit list shortens what a stream states.
+            Some(own) => Some(whole.map_or(own, |whole| own.min(whole))),
+            None if self.streams.iter().filter(timed).count() == 1 => {
+                whole.map(|micros| micros.saturating_sub(self.start_micros().max(0)))
+            }
+            None => None,
+        }
+    }
+
     /// Duration of the container, microseconds.
     pub fn duration_micros(&self) -> Option<i64> {
         micros(self.format.duration.as_deref())
     }
+}
+
+/// A time like `00:01:02.500000000` in microseconds.
+fn clock_micros(text: &str) -> Option<i64> {
+    let mut parts = text.splitn(3, ':');
+    let (hours, minutes) = (parts.next()?.parse::<u32>().ok()?, parts.next()?.parse::<u32>().ok()?);
+    let whole = i64::from(hours).saturating_mul(60).saturating_add(minutes.into()).saturating_mul(60_000_000);
+    Some(whole.saturating_add(micros(parts.next())?))
 }
 
 /// Seconds with decimals in microseconds.
@@ -257,6 +293,26 @@ mod tests {
         let media: Media = serde_json::from_str(r#"{"streams":[{}],"format":{}}"#).unwrap();
         assert!(media.film().is_none());
         assert_eq!((media.start_micros(), media.duration_micros()), (0, None));
+    }
+
+    #[test]
+    fn a_film_lasts_as_long_as_its_own_stream() {
+        let lasts = |film: &str, others: &str| {
+            let film = format!(r#"{{"codec_type":"video","time_base":"1/1000"{film}}}"#);
+            let text =
+                format!(r#"{{"streams":[{film}{others}],"format":{{"duration":"9.5","start_time":"0.5"}}}}"#);
+            let media: Media = serde_json::from_str(&text).unwrap();
+            media.film_micros(media.film().unwrap())
+        };
+        let sound = r#",{"codec_type":"audio"}"#;
+        assert_eq!(lasts(r#","duration_ts":4000"#, sound), Some(4_000_000));
+        assert_eq!(lasts(r#","duration_ts":99000"#, sound), Some(9_500_000));
+        let noted = r#","start_pts":500,"tags":{"DURATION":"00:00:04.500000000"}"#;
+        assert_eq!(lasts(noted, sound), Some(4_000_000));
+        assert_eq!(lasts("", sound), None);
+        assert_eq!(lasts("", r#",{"codec_type":"attachment"}"#), Some(9_000_000));
+        assert_eq!(lasts(r#","tags":{"DURATION":"soon"}"#, ""), Some(9_000_000));
+        assert_eq!(clock_micros("01:01:01.5"), Some(3_661_500_000));
     }
 
     #[test]

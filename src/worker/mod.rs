@@ -13,7 +13,9 @@
 pub mod colour;
 pub mod compare;
 pub mod cut;
+pub mod deinterlace;
 pub mod destination;
+pub mod encoders;
 pub mod expression;
 pub mod failure;
 pub mod ffmpeg;

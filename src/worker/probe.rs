@@ -5,22 +5,26 @@ use std::io::Read as _;
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::colour::Colour;
+use super::colour::{Colour, has_alpha};
+use super::deinterlace;
 use super::destination::prove_destination;
+use super::encoders::prove_encoders;
 use super::failure::{Failure, Outcome, on_file};
 use super::ffmpeg::Tools;
+use super::finish::Encoder;
 use super::fit::prove_fit;
 use super::folder::{Mounts, WorkFolder};
-use super::index::{FileIdentity, Index, first_time, scan, shape_change};
+use super::index::{FileIdentity, Index, Scan, first_time, scan, shape_change, shape_headers, states_shape};
 use super::lines::printable;
 use super::media::{self, Media};
 use super::plan::{Plan, PlanError, Wishes, plan};
 use super::publish::write_json;
 use super::range::{Excerpt, TimeRange};
+use super::ratio::Ratio;
 use super::refusals::{Container, check_first_bytes, check_header, check_pictures, check_shape};
 use super::space::{Volume, encoded_bytes, others_bytes, parts_bytes, prove_room};
 use super::sweep::sweep;
-use crate::api::worker::{Code, ProbeFigures, ProbeTask};
+use crate::api::worker::{Code, Deinterlace, ProbeFigures, ProbeTask};
 
 /// Most warnings in the figures, and most characters of one.
 const WARNINGS: (usize, usize) = (10, 120);
@@ -50,17 +54,18 @@ pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) 
         Ok(Some((index, digest)))
             if index.file == file
                 && index.stream == accepted.stream.index
+                && is_made_by(&index, task.source.deinterlace)
                 && index.excerpt.map(|excerpt| excerpt.asked) == asked =>
         {
             (index, digest)
         }
         _ => {
-            let (index, more) = make_index(tools, &source, task, &media, file)?;
-            warnings.extend(more);
+            let index = make_index(tools, &source, task, &media, file)?;
             let digest = index.write(&folder.index())?;
             (index, digest)
         }
     };
+    warnings.extend(index.warnings.iter().cloned());
     index.prove_unchanged(&source, &task.source.path)?;
     let scale = choose_scale(task, index.height)?;
     // Parts and result lie there together for a while.
@@ -69,6 +74,7 @@ pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) 
     let need = film.saturating_add(parts).saturating_add(others_bytes(&media, &index));
     prove_room(mounts, Volume::Destination, "the film with its parts", need)?;
     let plan = make_plan(task, &index, &digest, scale)?;
+    prove_encoders(tools, task.engine.kind, &Encoder::of(&index, scale, &task.encode, plan.rate))?;
     write_json(&folder.plan(), &plan)?;
     if !index.width.saturating_mul(scale).is_multiple_of(2)
         || !index.height.saturating_mul(scale).is_multiple_of(2)
@@ -136,9 +142,14 @@ fn make_index(
     task: &ProbeTask,
     media: &Media,
     file: FileIdentity,
-) -> Outcome<(Index, Vec<String>)> {
+) -> Outcome<Index> {
     let accepted = check_header(media, &task.source, Container::of(&task.destination)?)?;
-    let (stream, base) = (accepted.stream, accepted.base);
+    let stream = accepted.stream;
+    let mut how = task.source.deinterlace;
+    let base = deinterlace::base(how, accepted.base).ok_or_else(|| {
+        let text = format!("{}: fields cannot be counted in half of {}", task.source.path, accepted.base);
+        Failure::stop(Code::InvalidSource, text)
+    })?;
     let excerpt = match TimeRange::of(task) {
         Some(asked) => Some(Excerpt { asked, first: first_time(tools, source, stream.index, base)? }),
         None => None,
@@ -148,47 +159,81 @@ fn make_index(
         Some(excerpt) => excerpt.asked.empty(&task.source.path, media.duration_micros()),
         None => Failure::stop(Code::InvalidSource, "the film has no picture"),
     };
-    let change = shape_change(tools, source, media, stream, window.as_ref())?;
-    check_shape(&task.source.path, base, change.as_ref())?;
-    let pictures = scan(tools, source, stream.index, base, window.as_ref())?.ok_or_else(empty)?;
-    let header = media.duration_micros().filter(|_| window.as_ref().is_none_or(|window| window.to.is_none()));
+    let pixel_format = stream.pix_fmt.as_deref().unwrap_or_default();
+    let mut asked = Scan {
+        source,
+        stream: stream.index,
+        deinterlace: how,
+        base,
+        alpha: has_alpha(pixel_format) && !task.source.drop_alpha,
+        // A copied stream is read on after the end of a window.
+        headers: shape_headers(media, stream).filter(|_| window.is_none()),
+        window: window.as_ref(),
+    };
+    let mut pictures = scan(tools, &asked)?.ok_or_else(empty)?;
+    if how == Deinterlace::Field && matches!(pictures.pts.as_slice(), [first, second] if first == second) {
+        // With one frame only nothing says when its second field is shown.
+        how = Deinterlace::Frame;
+        asked.deinterlace = how;
+        pictures = scan(tools, &asked)?.ok_or_else(empty)?;
+    }
+    if !states_shape(media) && (asked.headers.is_none() || pictures.headers_differ) {
+        let change = shape_change(tools, source, stream, how, window.as_ref())?;
+        check_shape(&task.source.path, base, change.as_ref())?;
+    }
+    let whole = window.as_ref().is_none_or(|window| window.to.is_none());
+    let header = media.film_micros(stream).filter(|_| whole);
     let (pts, mut warnings) =
         check_pictures(&pictures, &task.source, base, excerpt.map(|excerpt| excerpt.first), header)?;
     let (width, height) = pictures.first.size;
     let pixel_format = pictures.first.format.clone();
     let colour = Colour::of(stream.colour_tags(), height, &pixel_format)
         .ok_or_else(|| Failure::stop(Code::Internal, "the header was accepted without a matrix"))?;
-    let index = Index {
+    let mut index = Index {
         v: 1,
         file,
         stream: stream.index,
         codec: stream.codec().to_owned(),
         base,
+        deinterlace: how,
         width,
         height,
         colour,
         pixel_format,
         pixel_shape: stream.sample_aspect_ratio.as_deref().and_then(|shape| shape.parse().ok()),
         rotation: stream.rotation(),
-        last_duration: last_duration(&pts, pictures.last_duration, base),
+        last_duration: last_duration(&pts, pictures.last_duration, base, how),
         cuts: pictures.cuts(&pts),
         hashes: pictures.hashes,
         keys: pictures.keys,
         excerpt,
         pts,
+        warnings: Vec::new(),
     };
     if index.owned().frames() == 0 {
         return Err(empty());
     }
     let end = index.time(index.frames()).unwrap_or(0);
     warnings.extend(excerpt.and_then(|excerpt| excerpt.beyond(base, end)));
-    Ok((index, warnings))
+    index.warnings = warnings;
+    Ok(index)
 }
 
-/// Duration of the last picture: as said, else the gap before it, else a 25th of a second.
-fn last_duration(pts: &[i64], said: i64, base: super::ratio::Ratio) -> i64 {
-    if said > 0 {
-        return said;
+/// Whether an index is what a probe makes of its film for that wish; a single frame has no second field.
+fn is_made_by(index: &Index, asked: Deinterlace) -> bool {
+    index.deinterlace == asked || (asked == Deinterlace::Field && index.frames() == 1)
+}
+
+/// Duration of the last picture: as said, else the gap before it, else a 25th of a second. The filter states half a
+/// frame's duration for each field, and puts the last field where the gap before it says; that one lasts until the frame
+/// ends.
+fn last_duration(pts: &[i64], said: i64, base: Ratio, how: Deinterlace) -> i64 {
+    match (how, pts) {
+        (Deinterlace::Field, [.., first, second]) if said > 0 => {
+            return first.saturating_add(said.saturating_mul(2)).saturating_sub(*second).max(1);
+        }
+        _ if said > 0 => return said,
+        _ => {}
     }
     match pts {
         [.., before, last] => last.saturating_sub(*before).max(1),
@@ -248,8 +293,14 @@ mod tests {
     #[test]
     fn the_last_picture_lasts_as_said_or_as_the_one_before() {
         let base = "1/1000".parse().unwrap();
-        assert_eq!(last_duration(&[0, 40], 33, base), 33);
-        assert_eq!(last_duration(&[0, 40, 90], 0, base), 50);
-        assert_eq!(last_duration(&[7], 0, base), 40);
+        let lasts = |pts: &[i64], said| last_duration(pts, said, base, Deinterlace::Off);
+        assert_eq!((lasts(&[0, 40], 33), lasts(&[0, 40, 90], 0), lasts(&[7], 0)), (33, 50, 40));
+    }
+
+    #[test]
+    fn the_last_field_lasts_until_its_frame_ends() {
+        let base = "1/2000".parse().unwrap();
+        let lasts = |said| last_duration(&[0, 40, 80, 120], said, base, Deinterlace::Field);
+        assert_eq!((lasts(40), lasts(500), lasts(1), lasts(0)), (40, 960, 1, 40));
     }
 }

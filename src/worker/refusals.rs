@@ -147,20 +147,21 @@ pub fn check_header<'a>(media: &'a Media, source: &Source, container: Container)
     }
     let Some(colour) = Colour::of(stream.colour_tags(), height, format) else {
         let matrix = stream.color_space.as_deref().unwrap_or_default();
-        return refuse(
-            "HighDynamicRange",
-            format!("{name} has matrix {matrix}, which cannot be converted exactly"),
-        );
+        let told = format!("{name} has matrix {matrix}, which cannot be converted exactly; convert it first");
+        if ["ictcp", "ipt-c2", "bt2020c"].contains(&matrix) {
+            return refuse("HighDynamicRange", told);
+        }
+        return Err(Failure::stop(Code::InvalidSource, told));
     };
     let order = stream.field_order.as_deref().unwrap_or("unknown");
-    if !["progressive", "unknown"].contains(&order) {
-        return refuse("Interlaced", interlaced(name, &format!("its field order is {order}"), source));
+    if source.deinterlace == Deinterlace::Off && !["progressive", "unknown"].contains(&order) {
+        return refuse("Interlaced", interlaced(name, &format!("its field order is {order}")));
     }
-    if (has_alpha(format) || stream.tag("alpha_mode") == Some("1")) && !source.drop_alpha {
-        return refuse(
-            "Alpha",
-            format!("{name} has an alpha channel ({format}); set input.dropAlpha to lose it"),
-        );
+    // What the decode does not look at: a channel beside the pictures, and that of fields.
+    let unseen = stream.tag("alpha_mode") == Some("1")
+        || (has_alpha(format) && source.deinterlace != Deinterlace::Off);
+    if unseen && !source.drop_alpha {
+        return refuse("Alpha", format!("{name} has an alpha channel; set input.dropAlpha to lose it"));
     }
 
     let mut warnings = Vec::new();
@@ -186,8 +187,11 @@ pub fn check_header<'a>(media: &'a Media, source: &Source, container: Container)
     if bits(format) > 8 {
         warnings.push(format!("{} bits per component are upscaled in 8", bits(format)));
     }
-    if colour.deduced {
-        warnings.push(format!("no colour tags; read and tagged as {}", colour.matrix));
+    warnings.extend(colour.warning());
+    match source.deinterlace {
+        Deinterlace::Off => {}
+        Deinterlace::Frame => warnings.push("deinterlaced by bwdif: one picture per frame".to_owned()),
+        Deinterlace::Field => warnings.push("deinterlaced by bwdif: one picture per field".to_owned()),
     }
     Ok(Accepted { stream, base, warnings })
 }
@@ -219,12 +223,8 @@ fn choose<'a>(media: &'a Media, source: &Source) -> Outcome<&'a Stream> {
     }
 }
 
-fn interlaced(name: &str, how: &str, source: &Source) -> String {
-    let answer = match source.deinterlace {
-        Deinterlace::Off => "deinterlace it first",
-        Deinterlace::Frame | Deinterlace::Field => "this version cannot deinterlace; do it first",
-    };
-    format!("{name} is interlaced ({how}); {answer}")
+fn interlaced(name: &str, how: &str) -> String {
+    format!("{name} is interlaced ({how}); set input.deinterlace to Frame or Field")
 }
 
 /// Refuses a film the shape of whose pixels changes.
@@ -243,7 +243,7 @@ pub fn check_shape(name: &str, base: Ratio, change: Option<&ShapeChange>) -> Out
 }
 
 /// Looks at the pictures; their times and what is odd. `first`: time of the film's first picture, if it is not the first
-/// of these. `header_micros`: the film's duration by its header, if these go to its end.
+/// of these. `header_micros`: how long the film lasts by its header, if that is known and these go to its end.
 ///
 /// # Errors
 /// [`Code::UnsupportedSource`] with the word of the refusal.
@@ -267,8 +267,19 @@ pub fn check_pictures(
         );
     }
     if pictures.interlaced.saturating_mul(20) > total {
-        let how = format!("{} of {total} pictures", pictures.interlaced);
-        return refuse("Interlaced", interlaced(name, &how, source));
+        return refuse(
+            "Interlaced",
+            interlaced(name, &format!("{} of {total} pictures", pictures.interlaced)),
+        );
+    }
+    if let Some(time) = pictures.transparent {
+        let (format, at) = (&pictures.first.format, seconds(base.micros(time)));
+        return refuse(
+            "Alpha",
+            format!(
+                "{name} has an alpha channel ({format}) that is not all opaque at {at} s; set input.dropAlpha to lose it"
+            ),
+        );
     }
     let mut times: Vec<i64> = Vec::with_capacity(pictures.pts.len());
     for pts in &pictures.pts {
@@ -289,8 +300,8 @@ pub fn check_pictures(
     let last = times.last().copied().unwrap_or(0);
     let shown = base.micros(last.saturating_sub(first).saturating_add(pictures.last_duration));
     if let Some(header) = header_micros {
-        // Before damage, as decoders complain of a file cut short as well, and this says more of it. Sound may be longer
-        // than the film; only a film that stops well before its header says is told of.
+        // Before damage, as decoders complain of a file cut short as well, and this says more of it. Headers are not exact;
+        // only a film that stops well before its header says is told of.
         let missing = header.saturating_sub(shown);
         if missing > 1_000_000 && missing > header / 20 {
             let told = format!(

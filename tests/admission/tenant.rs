@@ -219,6 +219,7 @@ fn pods(release: &Release, mut stored: Value, name: &str) -> [Value; 2] {
         length_us: job.length_us,
         engine: engine_input(&spec, false),
         host_memory: spec.host_memory,
+        encode: job.encode,
         segment_frames: job.segment_frames,
         gpus: job.parallelism,
         start_seconds: 0,

@@ -1,7 +1,7 @@
 //! What a tenant asks for, and what the engine of a job wants.
 
 use video_upscale::api::profile::{CodecName, FrameRule, HostMemory, InputKind, OutputKind, Range};
-use video_upscale::api::worker::{Encode, EncodePreset, EngineInput, EngineOutput};
+use video_upscale::api::worker::{Deinterlace, Encode, EncodePreset, EngineInput, EngineOutput};
 
 /// What a tenant asks for.
 #[derive(Clone, Copy, Debug)]
@@ -10,12 +10,14 @@ pub struct Asked {
     pub scale: u32,
     /// Number of the video stream.
     pub video_stream: Option<u32>,
+    /// What becomes of interlaced frames.
+    pub deinterlace: Deinterlace,
     /// Whether an alpha channel may be dropped.
     pub drop_alpha: bool,
     /// Whether damage and truncation are refused.
     pub strict: bool,
-    /// Most pictures that a segment owns.
-    pub segment_frames: u32,
+    /// Most pictures that a segment owns; `None`: the plan chooses.
+    pub segment_frames: Option<u32>,
     /// How the result is encoded.
     pub encode: Encode,
 }
@@ -25,9 +27,10 @@ impl Asked {
     pub const PLAIN: Self = Self {
         scale: 2,
         video_stream: None,
+        deinterlace: Deinterlace::Off,
         drop_alpha: false,
         strict: false,
-        segment_frames: 18,
+        segment_frames: Some(18),
         encode: Encode { codec: None, quality: 16, preset: EncodePreset::Fast },
     };
 }

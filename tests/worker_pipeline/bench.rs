@@ -7,8 +7,8 @@ use std::sync::Mutex;
 
 use serde::Serialize;
 use video_upscale::api::worker::{
-    Code, Deinterlace, End, FinishTask, JobRef, MergeTask, PrepareTask, ProbeTask, PromisedGpu, Source,
-    VERSION, Verify, WORK_FOLDER,
+    Code, End, FinishTask, JobRef, MergeTask, PrepareTask, ProbeTask, PromisedGpu, Source, VERSION, Verify,
+    WORK_FOLDER,
 };
 use video_upscale::worker::failure::Failure;
 use video_upscale::worker::ffmpeg::{Children, Tools};
@@ -79,6 +79,11 @@ impl Bench {
         }
     }
 
+    /// The same claims for another wish.
+    pub fn asking(self, asked: Asked) -> Self {
+        Self { asked, ..self }
+    }
+
     /// Everything.
     pub fn root(&self) -> &Path {
         self.root.path()
@@ -146,7 +151,7 @@ impl Bench {
         Source {
             path: path.to_owned(),
             video_stream: self.asked.video_stream,
-            deinterlace: Deinterlace::Off,
+            deinterlace: self.asked.deinterlace,
             drop_alpha: self.asked.drop_alpha,
             strict: self.asked.strict,
         }
@@ -190,7 +195,8 @@ impl Bench {
             length_us: None,
             engine: self.wanted.input.clone(),
             host_memory: self.wanted.host_memory,
-            segment_frames: Some(self.asked.segment_frames),
+            encode: self.asked.encode,
+            segment_frames: self.asked.segment_frames,
             gpus: 4,
             start_seconds: 5,
             megapixel_frame_millis: 100,

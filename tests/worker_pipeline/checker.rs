@@ -151,15 +151,27 @@ fn colour(source: &Film, result: &Film) -> Vec<(Fault, String)> {
     let rgb = source.colour[0].as_deref() == Some("gbr")
         || ["rgb", "bgr", "gbr"].iter().any(|rgb| source.pixel_format.starts_with(rgb));
     let [matrix, range, primaries, transfer] = source.colour.clone();
-    let said = |tag: Option<String>| tag.unwrap_or_else(|| standard(source.size.1).to_owned());
+    let read_by = match (rgb, matrix.as_deref(), primaries.as_deref()) {
+        (true, ..) => "gbr",
+        (false, Some(said), _) => said,
+        (false, None, Some("bt2020")) => "bt2020nc",
+        (false, None, _) => standard(source.size.1),
+    };
+    // Of RGB, those of screens.
+    let (its_primaries, its_transfer) = match read_by {
+        "gbr" => ("bt709", "bt709"),
+        "bt2020nc" => ("bt2020", "bt2020-10"),
+        other => (other, other),
+    };
+    let said = |tag: Option<String>, unsaid: &str| tag.unwrap_or_else(|| unsaid.to_owned());
     // Untagged PAL is written with matrix and primaries of that name; the transfer has another.
     let full = range.as_deref() == Some("pc") || source.pixel_format.starts_with("yuvj");
     let of_rgb = if result.size.1 >= 720 { "bt709" } else { "smpte170m" };
     let wanted = [
-        if rgb { of_rgb.to_owned() } else { said(matrix) },
+        if rgb { of_rgb } else { read_by }.to_owned(),
         if full && !rgb { "pc" } else { "tv" }.to_owned(),
-        said(primaries),
-        said(transfer),
+        said(primaries.clone(), its_primaries),
+        said(transfer, its_transfer),
     ];
     let found = result.colour.clone().map(Option::unwrap_or_default);
     let mut faults = Vec::new();

@@ -93,7 +93,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn probe_and_cut() -> bool {
-    let bench = Bench::of("figures", Asked { segment_frames: 100, ..Asked::PLAIN }, Wanted::default());
+    let bench = Bench::of("figures", Asked { segment_frames: Some(100), ..Asked::PLAIN }, Wanted::default());
     LONG.make(&bench);
     let path = bench.source(LONG.name);
     let base = {
@@ -153,7 +153,7 @@ fn join() -> bool {
     let mut wanted = Wanted::default();
     wanted.input.frames = FrameRule { multiple: 1, remainder: 0, minimum: 1 };
     (wanted.input.context_before, wanted.input.context_after) = (0, 0);
-    let bench = Bench::of("join", Asked { segment_frames: 10, ..Asked::PLAIN }, wanted);
+    let bench = Bench::of("join", Asked { segment_frames: Some(10), ..Asked::PLAIN }, wanted);
     film.make(&bench);
     let figures = bench.probe(film.name, "out.mp4").expect_done().probe.unwrap();
     many_parts(&bench, film.name, "128:72:flags=fast_bilinear", "-preset veryfast");
@@ -224,7 +224,7 @@ fn memory_over_a_long_take() -> bool {
         "take.mp4",
         "-f lavfi -i testsrc2=s=1920x1080:r=25:d=16 -c:v libx264 -preset ultrafast -g 50 -pix_fmt yuv420p",
     );
-    let bench = Bench::of("take", Asked { segment_frames: 100, ..Asked::PLAIN }, Wanted::default());
+    let bench = Bench::of("take", Asked { segment_frames: Some(100), ..Asked::PLAIN }, Wanted::default());
     take.make(&bench);
     let probe = watch(&mut bench.probe_command(take.name, "out.mp4"));
     bench.end(&probe.output).expect_done();

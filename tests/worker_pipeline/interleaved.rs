@@ -26,7 +26,7 @@ fn merged(bench: &Bench, name: &'static str, how: &str) -> Watched {
 
 #[test]
 fn a_cover_and_a_late_subtitle_do_not_make_a_join_hold_the_film() {
-    let bench = |uid| Bench::of(uid, Asked { segment_frames: 60, ..Asked::PLAIN }, Wanted::default());
+    let bench = |uid| Bench::of(uid, Asked { segment_frames: Some(60), ..Asked::PLAIN }, Wanted::default());
     let (plain, rich) = (bench("plain"), bench("rich"));
     let alone = merged(&plain, "plain.mp4", &format!("{PICTURES} {CODECS}"));
     let file = |name: &str| rich.root().join(name).to_string_lossy().into_owned();

@@ -10,6 +10,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::process::{PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::bench::{Bench, Engine, ExpectDone as _};
+use crate::driver::Driver;
 use crate::made::make;
 use crate::wrapped::{scripted, spawn};
 
@@ -96,6 +97,11 @@ fn is_hidden(path: &Path) -> bool {
 
 /// Kills the stage after each ffmpeg that it starts, before it knows of the end; how often.
 fn kill_at_programs(stage: &Stage<'_>) -> u32 {
+    kill_at_programs_and(stage, |_| ())
+}
+
+/// As [`kill_at_programs`], and looks at what the run after each has left.
+fn kill_at_programs_and(stage: &Stage<'_>, look: impl Fn(u32)) -> u32 {
     let taken = stage.bench.root().join("taken");
     for point in 1.. {
         // Numbers are taken by making a folder, as two programs may start at once.
@@ -114,6 +120,7 @@ fn kill_at_programs(stage: &Stage<'_>) -> u32 {
         }
         assert_eq!(status.code(), None, "{}: it ended by itself at program {point}", stage.name);
         stage.check(&format!("at its ffmpeg number {point}"));
+        look(point);
     }
     unreachable!()
 }
@@ -170,6 +177,32 @@ fn kill_at_changes(stage: &Stage<'_>, first: usize, step: usize) -> usize {
     kills
 }
 
+/// What `prepare` leaves is the engine's: a start after a killed one leaves the same, and nothing of the killed one's.
+fn prepare_killed(bench: &Bench) {
+    let driver = Driver::start();
+    let destination = files(&bench.destination(""));
+    let parts = bench.work_folder().join("parts");
+    std::fs::remove_dir_all(&parts).unwrap();
+    std::fs::create_dir(&parts).unwrap();
+    let scratch = bench.root().join("scratch");
+    let prepare = || bench.prepare_command("film.mp4", 0, 2, &driver, 0);
+    std::fs::remove_dir_all(&scratch).unwrap();
+    std::fs::create_dir(&scratch).unwrap();
+    bench.end(&prepare().output().unwrap()).expect_done();
+    let whole = files(&scratch);
+    let before = files(&bench.destination(""));
+    let stage = Stage { name: "prepare", bench, command: &prepare, before: before.clone(), after: before };
+    let kills = kill_at_programs_and(&stage, |point| {
+        assert!(
+            files(&scratch) == whole,
+            "prepare killed at its ffmpeg number {point}: another cut after the next run"
+        );
+    });
+    // The version, and cut and proof of two pieces.
+    assert!(kills >= 5, "{kills}");
+    restore(&bench.destination(""), &destination);
+}
+
 const FILM: &str =
     "-f lavfi -i testsrc2=s=64x36:r=25:d=0.8 -f lavfi -i sine=d=0.8 -c:v libx264 -pix_fmt yuv420p -c:a aac";
 
@@ -194,6 +227,8 @@ fn a_killed_stage_leaves_nothing_half_and_the_next_ends_right() {
         bench.run_engine(1, &Engine::default());
         bench.finish(segment, 1).expect_done();
     }
+    prepare_killed(&bench);
+
     let merge = || bench.merge_command("film.mp4", "out.mp4");
     let stage = Stage::of("merge", &bench, &merge);
     assert!(kill_at_programs(&stage) >= 6);

@@ -15,11 +15,14 @@ mod asked;
 mod awkward;
 mod bars;
 mod bench;
+mod blame;
 mod checker;
 mod clips;
+mod cuts;
 mod driver;
 mod engines;
 mod families;
+mod fields;
 mod film;
 mod full;
 mod hostile;
@@ -27,6 +30,7 @@ mod interleaved;
 mod killed;
 mod made;
 mod many_parts;
+mod probed;
 mod profiles;
 mod range;
 mod redone;
@@ -44,6 +48,7 @@ mod wrapped;
 use asked::{Asked, Wanted};
 use bench::{Bench, Engine, ExpectDone as _};
 use clips::Clip;
+use made::in_front_of_ffmpeg;
 use video_upscale::api::worker::{Code, Encode, EncodeCodec};
 use video_upscale::worker::parts::Manifest;
 
@@ -115,6 +120,30 @@ fn a_source_that_changes_is_not_mixed() {
     bench.probe(FILM.name, "out.mp4").expect_done();
     FILM.frames(50).make(&bench);
     assert_eq!(bench.try_cut(FILM.name, 0, 1).unwrap_err().code(), Code::SourceChanged);
+    assert_eq!(bench.merge(FILM.name, "out.mp4").code, Code::SourceChanged);
+}
+
+#[test]
+fn a_source_that_changes_while_it_is_read_is_not_mixed() {
+    let mut bench = Bench::new("changes");
+    FILM.make(&bench);
+    let film = bench.source(FILM.name);
+    let when = |words: &str| format!("case \"$*\" in {words}) echo >> {film:?};; esac");
+    let ffmpeg = in_front_of_ffmpeg(&mut bench, &when("*scdet*"));
+    let end = bench.probe(FILM.name, "out.mp4");
+    assert_eq!(end.code, Code::SourceChanged, "probe: {}", end.message);
+    bench.ffmpeg = ffmpeg;
+
+    let probed = bench.probe(FILM.name, "out.mp4").expect_done().probe.unwrap();
+    for segment in 0..probed.segments {
+        bench.cut(FILM.name, segment, 1);
+        bench.run_engine(1, &Engine::default());
+        bench.finish(segment, 1).expect_done();
+    }
+    in_front_of_ffmpeg(&mut bench, &when("*concat*"));
+    let end = bench.merge(FILM.name, "out.mp4");
+    assert_eq!(end.code, Code::SourceChanged, "merge: {}", end.message);
+    assert!(!bench.destination("out.mp4").exists());
 }
 
 #[test]

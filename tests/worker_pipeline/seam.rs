@@ -27,7 +27,7 @@ const SEEN: f64 = 15.0;
 fn upscaled(segment_frames: u32, context_before: u32) -> Vec<Vec<u8>> {
     // Lossless, too.
     let encode = Encode { codec: None, quality: 0, preset: EncodePreset::Fast };
-    let asked = Asked { segment_frames, encode, ..Asked::PLAIN };
+    let asked = Asked { segment_frames: Some(segment_frames), encode, ..Asked::PLAIN };
     let mut wanted = Wanted::default();
     wanted.input.frames = FrameRule { multiple: 1, remainder: 0, minimum: 1 };
     wanted.input.context_before = context_before;

@@ -113,7 +113,7 @@ fn encode_anew(bench: &Bench, segments: u32, filter: &str) {
 
 #[test]
 fn parts_that_are_not_what_their_manifests_say_are_refused_in_both_modes() {
-    let bench = Bench::of("parts", Asked { segment_frames: 30, ..Asked::PLAIN }, Wanted::default());
+    let bench = Bench::of("parts", Asked { segment_frames: Some(30), ..Asked::PLAIN }, Wanted::default());
     LONG.make(&bench);
     let segments = bench.make_parts(LONG.name, "out.mp4");
     let good = files(&bench.destination(""));

@@ -12,6 +12,7 @@ use crate::bench::Bench;
 /// The command with a program in place of its ffmpeg.
 fn with_ffmpeg(command: &Command, ffmpeg: &Path) -> Command {
     let mut other = Command::new(command.get_program());
+    other.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut replace = false;
     for arg in command.get_args() {
         if replace {

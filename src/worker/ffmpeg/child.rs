@@ -70,9 +70,13 @@ impl Said {
         self.last.push_back(line);
     }
 
-    /// The first lines.
-    pub fn first(&self) -> &[String] {
-        &self.first
+    /// Whether the program told of a volume that cannot be read; ffmpeg goes on after that as if the film had ended.
+    pub fn is_of_reading(&self) -> bool {
+        self.kept().any(is_of_reading)
+    }
+
+    fn kept(&self) -> impl Iterator<Item = &str> {
+        self.first.iter().chain(&self.last).map(String::as_str)
     }
 
     /// The first two and the last line, for a message.
@@ -83,9 +87,13 @@ impl Said {
     }
 
     fn everything(&self) -> String {
-        let lines: Vec<&str> = self.first.iter().chain(&self.last).map(String::as_str).collect();
-        lines.join("; ")
+        self.kept().collect::<Vec<_>>().join("; ")
     }
+}
+
+/// Whether ffmpeg's words tell of a volume that cannot be read.
+pub fn is_of_reading(said: &str) -> bool {
+    said.contains("Input/output error") || said.contains("Stale file handle")
 }
 
 /// A running child. Dropped without [`Running::wait`], it is killed.

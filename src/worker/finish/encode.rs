@@ -69,7 +69,7 @@ impl Encoder {
     /// player has, and spend their bits wrongly. Without B-pictures, decoding and showing have one order: an MP4 file
     /// states durations as differences of decoding times, so only then is the duration of every picture, the last one
     /// above all, what it says, and parts join without a gap.
-    fn options(&self, threads: u32) -> Vec<String> {
+    pub fn options(&self, threads: u32) -> Vec<String> {
         let Self { preset, quality, rate, .. } = self;
         let mut options: Vec<String> = Vec::new();
         let mut add = |pairs: &[(&str, &str)]| {

@@ -1,8 +1,12 @@
 //! Whether the shape of a film's pixels changes on the way. ffmpeg's filters are told the first shape for all pictures, so
-//! this takes a look of its own; it decodes keyframes only, as no codec changes its shape between them.
+//! they do not see it. In broadcasts, the headers that state the shape are told beside the pictures: as long as they are
+//! equal, so is the shape. Else this takes a look of its own; it decodes keyframes only, as no codec changes its shape
+//! between them.
 
 use std::path::Path;
 
+use crate::api::worker::Deinterlace;
+use crate::worker::deinterlace::per_frame;
 use crate::worker::failure::Outcome;
 use crate::worker::ffmpeg::Tools;
 use crate::worker::media::{Media, Stream};
@@ -12,6 +16,28 @@ use crate::worker::ratio::Ratio;
 /// Containers that state one shape for all pictures, which players obey.
 const STATES_SHAPE: [&str; 2] = ["mov", "matroska"];
 
+/// Whether a file states one shape for all pictures.
+pub fn states_shape(media: &Media) -> bool {
+    is_one_of(media, &STATES_SHAPE)
+}
+
+fn is_one_of(media: &Media, names: &[&str]) -> bool {
+    media.format.format_name.split(',').any(|name| names.contains(&name))
+}
+
+/// The units of a broadcast's stream that state the shape, as ffmpeg's filter `filter_units` takes them: sequence
+/// parameter sets of H.264 (ITU-T H.264, table 7-1) and HEVC (H.265, table 7-1), sequence headers of MPEG-2 (H.262, table
+/// 6-1). `None` for others, whose units that filter does not know or whose headers lie elsewhere.
+pub fn shape_headers(media: &Media, stream: &Stream) -> Option<&'static str> {
+    match stream.codec() {
+        _ if !is_one_of(media, &["mpegts", "mpeg"]) => None,
+        "h264" => Some("7"),
+        "hevc" => Some("33"),
+        "mpeg2video" => Some("179"),
+        _ => None,
+    }
+}
+
 /// A change of shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShapeChange {
@@ -19,31 +45,30 @@ pub struct ShapeChange {
     pub from: Ratio,
     /// The first other shape.
     pub to: Ratio,
-    /// Time of the picture that has it, ticks of the stream; `None` if it has none.
+    /// Time of the picture that has it, ticks of the index; `None` if it has none.
     pub at: Option<i64>,
 }
 
-/// Looks for the first change of shape in a film, or in a window of it.
+/// Looks for the first change of shape in a film, or in a window of it. `deinterlace`: what the index is made with.
 ///
 /// # Errors
 /// Those of the program.
 pub fn shape_change(
     tools: &Tools,
     source: &Path,
-    media: &Media,
     stream: &Stream,
+    deinterlace: Deinterlace,
     window: Option<&Window>,
 ) -> Outcome<Option<ShapeChange>> {
-    if media.format.format_name.split(',').any(|name| STATES_SHAPE.contains(&name)) {
-        return Ok(None);
-    }
     let mut run = tools.ffprobe();
     run.args(["-skip_frame", "nokey", "-select_streams", &stream.index.to_string()]);
     run.args(["-show_entries", "frame=pts,sample_aspect_ratio", "-of", "csv=p=0"]).input(source);
     let from = shape(stream.sample_aspect_ratio.as_deref().unwrap_or_default());
+    let ticks = i64::try_from(per_frame(deinterlace)).unwrap_or(1);
     let mut change = None;
     run.lines("look at the shape of pixels", |line| {
-        let other = read_shape(line).filter(|(at, to)| *to != from && is_in(window, *at));
+        let told = read_shape(line).map(|(at, to)| (at.map(|at| at.saturating_mul(ticks)), to));
+        let other = told.filter(|(at, to)| *to != from && is_in(window, *at));
         if let (Some((at, to)), None) = (other, &change) {
             change = Some(ShapeChange { from, to, at });
         }

@@ -5,6 +5,7 @@ use super::verify::Checked;
 use crate::api::worker::Code;
 use crate::worker::compare::{RAW, films, shrink};
 use crate::worker::cut;
+use crate::worker::deinterlace;
 use crate::worker::failure::Outcome;
 use crate::worker::ffmpeg::{Invocation, Tools};
 use crate::worker::index::Index;
@@ -28,7 +29,7 @@ pub(super) fn all(tools: &Tools, checked: &Checked<'_>) -> Outcome<()> {
     made.args(RAW);
     let compare = |start: Option<&str>, select: &str| {
         let expected = expected(tools, checked, start, select, owned.frames());
-        films(&made, &expected, Code::BadOutput, "the joined film is wrong").map(|_| ())
+        films(&made, &expected, owned.frames(), Code::BadOutput, "the joined film is wrong")
     };
     if index.excerpt.is_none() {
         return compare(None, "");
@@ -125,7 +126,7 @@ impl Look {
             let seek = start.and(times.micros(number(*first))).map(seconds);
             let mut made = made(tools, checked, seek.as_deref(), before, &of_result);
             made.args(["-frames:v", &count.to_string()]).args(RAW);
-            films(&made, &expected, Code::BadOutput, &told).map(|_| ())
+            films(&made, &expected, count, Code::BadOutput, &told)
         })
     }
 }
@@ -161,7 +162,8 @@ fn expected(
         run.args(["-seek_timestamp", "1", "-ss", start]);
     }
     run.input(checked.source);
-    let filter = format!("{select}{}", shrink(&index.colour.read_by_scale()));
+    let fields = deinterlace::filter(index.deinterlace, index.base);
+    let filter = format!("{fields}{select}{}", shrink(&index.colour.read_by_scale()));
     run.args(["-map", &format!("0:{}", index.stream), "-vf", &filter]);
     run.args(["-frames:v", &count.to_string()]).args(RAW);
     run

@@ -42,12 +42,26 @@ fn headers_are_refused_with_their_word() {
     ] {
         assert_eq!(word(&media(&film(more)), &source(), Container::Mp4), expected, "{more}");
     }
+    let half = media(&film(r#","field_order":"tt""#));
+    let told = check_header(&half, &source(), Container::Mp4).unwrap_err().to_string();
+    assert!(told.contains("set input.deinterlace"), "{told}");
+    let asked = Source { deinterlace: Deinterlace::Frame, ..source() };
+    let accepted = check_header(&half, &asked, Container::Mp4).unwrap();
+    assert!(accepted.warnings.iter().any(|told| told.contains("one picture per frame")));
     let two = format!("{},{}", film(""), film("").replace(r#""index":0"#, r#""index":1"#));
     assert_eq!(word(&media(&two), &source(), Container::Mp4), "SeveralVideoStreams");
     let sound = r#"{"index":1,"codec_type":"audio","codec_name":"opus","tags":{"ENC_KEY_ID":"a7e6"}}"#;
     assert_eq!(word(&media(&format!("{},{sound}", film(""))), &source(), Container::Mkv), "Encrypted");
     let named = Source { video_stream: Some(1), ..source() };
     assert_eq!(check_header(&media(&two), &named, Container::Mp4).unwrap().stream.index, 1);
+}
+
+#[test]
+fn a_matrix_that_cannot_be_converted_is_not_called_high_dynamic_range() {
+    let error =
+        check_header(&media(&film(r#","color_space":"ycgco""#)), &source(), Container::Mp4).unwrap_err();
+    assert_eq!(error.code(), Code::InvalidSource);
+    assert!(error.to_string().contains("matrix ycgco"), "{error}");
 }
 
 #[test]
@@ -97,9 +111,11 @@ fn pictures(pts: &[Option<i64>]) -> Pictures {
     Pictures {
         pts: pts.to_vec(),
         hashes: vec![String::new(); pts.len()],
+        headers_differ: false,
         keys: vec![0],
         scenes: Vec::new(),
         interlaced: 0,
+        transparent: None,
         first: Seen { key: true, interlaced: false, size: (64, 36), format: "gray".to_owned(), duration: 40 },
         differs: None,
         last_duration: 40,
@@ -124,6 +140,10 @@ fn pictures_are_refused_with_their_word() {
     let mut odd = pictures(&[Some(0), Some(40)]);
     odd.interlaced = 1;
     assert_eq!(word(&odd, &source(), None), "Interlaced");
+    let mut odd = pictures(&[Some(0), Some(40)]);
+    odd.transparent = Some(40);
+    let told = check_pictures(&odd, &source(), base, None, None).unwrap_err().to_string();
+    assert!(told.starts_with("Alpha: ") && told.contains("at 0.040000 s"), "{told}");
     let mut odd = pictures(&[Some(0), Some(40)]);
     odd.differs = Some((1, odd.first.clone()));
     assert_eq!(word(&odd, &source(), None), "FormatChanges");

@@ -187,6 +187,19 @@ pub const TIMES: &[Film] = &[
     film("out.mp4", Clip::new("long-sound.mp4", "FILM TONE+1.5 -c:v libx264 -pix_fmt yuv420p -c:a aac")),
     film("out.mp4", Clip::new("short-sound.mp4", "FILM TONE-0.7 -c:v libx264 -pix_fmt yuv420p -c:a aac")),
     film("out.mp4", Clip::new("silent.mp4", "FILM -c:v libx264 -pix_fmt yuv420p")),
+    Film {
+        // Readers are told only here how long it is shown.
+        least: 36,
+        ..film(
+            "out.mp4",
+            Clip::new(
+                "long-last.mp4",
+                "FILM TONE+4 -c:v libx264 -bf 0 -pix_fmt yuv420p -c:a aac \
+                 -bsf:v setts=pts=PTS:dts=DTS:duration='if(eq(N\\,35)\\,4/TB\\,DURATION)'",
+            ),
+        )
+    }
+    .stands_for_its_kind(),
 ];
 
 /// Files and codecs of all kinds.
@@ -212,6 +225,15 @@ pub const FILES: &[Film] = &[
     .some(),
     film("out.mkv", Clip::new("mpeg4.avi", "FILM TONE -c:v mpeg4 -bf 2 -q:v 3 -c:a mp3"))
     .stands_for_its_kind(),
+    film(
+        "out.mkv",
+        // Every sixth picture was dropped when it was taken.
+        Clip::new(
+            "dropped.avi",
+            "FILM TONE+0.3 -vf settb=1/25,setpts=N+floor(N/5) -fps_mode passthrough -enc_time_base 1/25 -c:v mpeg4 -q:v 3 -c:a mp3",
+        ),
+    )
+    .stands_for_its_kind(),
     film("out.mkv", Clip::new("h264.flv", "FILM TONE -c:v libx264 -bf 2 -pix_fmt yuv420p -c:a aac")),
     film("out.mkv", Clip::new("wmv.wmv", "FILM TONE -c:v wmv2 -q:v 3 -c:a wmav2")),
     film("out.mkv", Clip::new("mpeg2.mxf", "FILM TONE -c:v mpeg2video -g 12 -bf 0 -q:v 3 -pix_fmt yuv420p -c:a pcm_s16le")),
@@ -223,8 +245,8 @@ pub const FILES: &[Film] = &[
     film("out.mov", Clip::new("prores.mov", "FILM TONE -c:v prores_ks -profile:v 2 -c:a pcm_s24le")),
     film("out.mov", Clip::new("mjpeg.mov", "FILM TONE -c:v mjpeg -q:v 3 -pix_fmt yuvj420p -c:a pcm_s16le")),
     film("out.mkv", Clip::new("ffv1.mkv", "FILM TONE -c:v ffv1 -level 3 -pix_fmt yuv420p -c:a flac")),
+    // Its format has an alpha channel, in which all is opaque.
     film("out.mp4", Clip::new("pictures.gif", "FILM -c:v gif"))
-        .asked(Asked { drop_alpha: true, ..Asked::PLAIN })
     .stands_for_its_kind(),
     film("out.mkv", Clip::new("cut-short.mkv", "FILM TONE -c:v libx264 -g 12 -pix_fmt yuv420p -c:a flac").then(&[Step::Keep(60)]))
         .some(),
@@ -448,6 +470,7 @@ pub const STREAMS: &[Film] = &[
     )
     .asked(Asked { video_stream: Some(2), ..Asked::PLAIN })
     .stands_for_its_kind(),
-    film("out.mkv", Clip::new("alpha.mkv", "FILM -c:v ffv1 -pix_fmt bgra"))
+    film("out.mkv", Clip::new("opaque.mov", "FILM -c:v prores_ks -profile:v 4 -pix_fmt yuva444p10le")),
+    film("out.mkv", Clip::new("alpha.mkv", "FILM -vf format=bgra,colorchannelmixer=aa=0.99 -c:v ffv1 -pix_fmt bgra"))
         .asked(Asked { drop_alpha: true, ..Asked::PLAIN }),
 ];

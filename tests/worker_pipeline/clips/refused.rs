@@ -52,6 +52,20 @@ pub const REFUSED: &[Refused] = &[
         Clip::new("fields.ts", "FILM -vf setfield=bff -c:v mpeg2video -flags +ildct+ilme -pix_fmt yuv420p")
             .size(128, 96),
     ),
+    // Cinema pictures on television: two of five are woven of two.
+    Refused {
+        least: 12,
+        ..refused(
+            "Interlaced",
+            "out.mkv",
+            Clip::new(
+                "telecine.ts",
+                "FILM -vf telecine=pattern=23,setfield=tff -c:v mpeg2video -flags +ildct+ilme -pix_fmt yuv420p",
+            )
+            .size(128, 96)
+            .rate("24000/1001"),
+        )
+    },
     refused(
         "HighDynamicRange",
         "out.mp4",
@@ -90,18 +104,34 @@ pub const REFUSED: &[Refused] = &[
         Clip::new("gets-deeper.ts", "FILM -c:v libx264 -pix_fmt yuv420p")
             .then(&[Step::Append("FILM -c:v libx264 -pix_fmt yuv422p -output_ts_offset 20")]),
     )),
-    refused("Alpha", "out.mkv", Clip::new("alpha.mkv", "FILM -c:v ffv1 -pix_fmt bgra")),
+    refused(
+        "Alpha",
+        "out.mkv",
+        Clip::new("alpha.mkv", "FILM -vf format=bgra,colorchannelmixer=aa=0.99 -c:v ffv1 -pix_fmt bgra"),
+    ),
     refused(
         "Alpha",
         "out.mov",
-        Clip::new("alpha.mov", "FILM -c:v prores_ks -profile:v 4 -pix_fmt yuva444p10le"),
+        Clip::new(
+            "alpha.mov",
+            "FILM -vf format=bgra,colorchannelmixer=aa=0.5 -c:v prores_ks -profile:v 4 -pix_fmt yuva444p10le",
+        ),
     ),
     refused(
         "Alpha",
         "out.mkv",
         Clip::new("alpha.webm", "FILM -vf format=yuva420p -c:v libvpx-vp9 -cpu-used 8 -auto-alt-ref 0"),
     ),
-    refused("Alpha", "out.mp4", Clip::new("alpha.gif", "FILM -c:v gif")),
+    // One corner is clear.
+    refused(
+        "Alpha",
+        "out.mp4",
+        Clip::new(
+            "alpha.gif",
+            "FILM -vf format=bgra,drawbox=w=9:h=9:c=black@0:t=fill:replace=1,split[a][b];\
+             [a]palettegen=reserve_transparent=1[p];[b][p]paletteuse=alpha_threshold=128 -gifflags -transdiff -c:v gif",
+        ),
+    ),
     from_two(refused(
         "BrokenTimes",
         "out.mkv",
@@ -118,6 +148,12 @@ pub const REFUSED: &[Refused] = &[
             // Less than a second may be sound that is longer than the film.
             .frames(100)
             .then(&[Step::Keep(60)]),
+    ),
+    strictly(
+        "Damaged",
+        "out.mkv",
+        Clip::new("damaged.mkv", "FILM TONE -c:v libx264 -g 6 -crf 8 -pix_fmt yuv420p -c:a flac")
+            .then(&[Step::Damage(50)]),
     ),
     refused(
         "StreamsDoNotFit",

@@ -118,6 +118,7 @@ fn create(draft: &mut Draft<'_>, job: &Job, spec: &UpscaleProfileSpec, number: u
         length_us: job.length_us,
         engine: engine_input(spec, false),
         host_memory: spec.host_memory,
+        encode: job.encode,
         segment_frames: job.segment_frames,
         gpus: observed.fleet.gpus.min(job.parallelism).max(1),
         start_seconds: measured.start_seconds.unwrap_or(start_seconds),

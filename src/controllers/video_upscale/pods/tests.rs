@@ -134,6 +134,7 @@ fn probe_task() -> ProbeTask {
         length_us: None,
         engine: engine_input(&spec, false),
         host_memory: spec.host_memory,
+        encode: Encode { codec: None, quality: 16, preset: EncodePreset::Medium },
         segment_frames: None,
         gpus: 4,
         start_seconds: 60,
