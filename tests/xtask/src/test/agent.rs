@@ -1,7 +1,7 @@
 //! The agents on real kubelets: what happens to a node's GPUs stands on its Node in time, each process with its owner,
 //! and an agent that can no longer see says so before it ends.
 
-mod told;
+pub mod told;
 
 use std::time::{Duration, Instant};
 

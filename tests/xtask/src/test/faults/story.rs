@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use video_upscale::api::conditions::{ConditionType, find};
 use video_upscale::api::keys;
 use video_upscale::api::quantity::MIB;
+use video_upscale::api::report::Report;
 
 use super::MODEL;
 use crate::bed::Bed;
@@ -19,11 +20,14 @@ use crate::demo::attempts::{Attempt, Attempts};
 use crate::demo::film::Film;
 use crate::demo::watch::Watch;
 use crate::job::{Job, manifest, summary};
+use crate::test::agent::told::{Told, gpu};
 use crate::test::films;
 use crate::test::tenant::Tenant;
 
 /// Longest that a job may take, its accident included.
 const LIMIT: Duration = Duration::from_secs(300);
+/// Time in which all cards are told of as they are.
+const SETTLED: Duration = Duration::from_secs(180);
 /// How many times as large the film becomes.
 const SCALE: u32 = 2;
 /// Two seconds of film, and what becomes of them.
@@ -92,12 +96,21 @@ pub struct Story<'a> {
 }
 
 impl<'a> Story<'a> {
-    /// A tenant; `spec` is merged into the spec of the job to come.
+    /// A tenant, once the agents tell of every card as it is, so that it is known which comes first; `spec` is merged into
+    /// the spec of the job to come.
     pub async fn begin(bed: &'a Bed, client: &'a Client, name: &'a str, spec: Value) -> Result<Self> {
         Tenant::leave(bed, client, name).await?;
         let tenant = Tenant::arrive(bed, client.clone(), name).await?;
         let [kind, ..] = films::KINDS;
         kind.make(&bed.film_programs()?, tenant.film(), &tenant.volume().join(SOURCE))?;
+        let cards = bed.gpus()?;
+        for node in bed.nodes() {
+            let as_they_are = |report: &Report| {
+                let here = cards.iter().filter(|card| card.node == node);
+                { here }.all(|card| gpu(report, &card.uuid).is_ok_and(|gpu| gpu.free == Some(card.free)))
+            };
+            Told::of(client, node).until("nothing moves", SETTLED, as_they_are).await?;
+        }
         Ok(Self { bed, client, name, spec, tenant })
     }
 
