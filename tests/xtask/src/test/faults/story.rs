@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use gpusim::control::GpuState;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
@@ -161,7 +161,11 @@ impl<'a> Story<'a> {
             let ended = tokio::time::timeout(LIMIT, watch.until_finished(&job)).await;
             ended.context("the job has not ended")?
         };
-        let (attempts, happened) = tokio::join!(follow, accident);
+        let mut follow = std::pin::pin!(follow);
+        let (attempts, happened) = tokio::select! {
+            attempts = &mut follow => (attempts, Err(anyhow!("the job ended before the accident was over"))),
+            happened = accident => (follow.await, happened),
+        };
         let status = job.get().await?.status.unwrap_or_default();
         let attempts = attempts.with_context(|| summary(&status))?;
         happened?;
