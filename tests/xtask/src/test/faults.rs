@@ -113,15 +113,13 @@ pub async fn leaked_memory_is_nobodys_fault(bed: &Bed, client: &Client) -> Resul
             Ok(())
         })
         .await;
-    let quarantined = lease_says(client, &card, |lease| lease.annotations().contains_key(keys::QUARANTINED));
     let outcome = match outcome {
-        Ok(()) => quarantined.await.context("wait for the card's quarantine"),
+        Ok(()) => quarantined(client, &card, true).await,
         Err(error) => Err(error),
     };
     bed.control(&card.node)?.run(&Command::Leak { gpu: gpu()?, mib: 0 })?;
     outcome?;
-    let lifted = |lease: &Lease| !lease.annotations().contains_key(keys::QUARANTINED);
-    lease_says(client, &card, lifted).await.context("wait for the end of the quarantine")
+    quarantined(client, &card, false).await
 }
 
 /// A card that falls off the bus under an engine.
@@ -211,17 +209,15 @@ pub async fn a_lost_nodes_pod_comes_back_elsewhere(bed: &Bed, client: &Client) -
         })
         .await;
     let still = bed.gpu(&card.node, &card.uuid)?.holders.len();
-    let quarantined = lease_says(client, &card, |lease| lease.annotations().contains_key(keys::QUARANTINED));
     let outcome = match outcome {
-        Ok(()) => quarantined.await.context("wait for the card's quarantine"),
+        Ok(()) => quarantined(client, &card, true).await,
         Err(error) => Err(error),
     };
     bed.out_of_service(&card.node, false)?;
     bed.hold_kubelet(&card.node, false)?;
     outcome?;
     ensure!(still > 0, "the lost engine had ended before its node was back");
-    let lifted = |lease: &Lease| !lease.annotations().contains_key(keys::QUARANTINED);
-    lease_says(client, &card, lifted).await.context("wait for the end of the quarantine")
+    quarantined(client, &card, false).await
 }
 
 fn is_silent(node: Option<&Node>) -> bool {
@@ -260,12 +256,14 @@ fn spoil(bed: &Bed, spoil: Spoil) -> Result<GpuState> {
     Ok(card)
 }
 
-/// Waits until the Lease of a card is as wanted.
-async fn lease_says(client: &Client, card: &GpuState, wanted: impl Fn(&Lease) -> bool) -> Result<()> {
+/// Waits until a card is in quarantine, or no more.
+async fn quarantined(client: &Client, card: &GpuState, wanted: bool) -> Result<()> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
     let name = card.uuid.to_lowercase();
-    let shows = |lease: Option<&Lease>| lease.is_some_and(&wanted);
-    let wait = await_condition(leases, &name, shows);
-    tokio::time::timeout(SILENCE, wait).await.with_context(|| format!("lease {name}"))??;
+    let shows = |lease: Option<&Lease>| {
+        lease.is_some_and(|lease| lease.annotations().contains_key(keys::QUARANTINED) == wanted)
+    };
+    let wait = tokio::time::timeout(SILENCE, await_condition(leases, &name, shows));
+    wait.await.with_context(|| format!("wait for lease {name}: quarantined = {wanted}"))??;
     Ok(())
 }
