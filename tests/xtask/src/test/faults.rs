@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use gpusim::control::{Command, GpuState, PinMode, Spoil};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{Api, DeleteParams, EvictParams, PostParams};
+use kube::api::{Api, EvictParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt};
 use rustix::process::Signal;
@@ -143,32 +143,20 @@ pub async fn a_lost_card_is_left(bed: &Bed, client: &Client) -> Result<()> {
 
 /// The kernel ends an engine whose limit is too low: shorter pieces, the same step.
 pub async fn an_engine_without_host_memory_works_in_pieces(bed: &Bed, client: &Client) -> Result<()> {
+    // Who arrives has left before, with all that was theirs: the profile comes after.
+    let story = Story::begin(bed, client, "lean", json!({"profile": "lean"})).await?;
     let profiles: Api<UpscaleProfile> = Api::all(client.clone());
     let mut lean = profiles.get("flashvsr").await.context("read the profile")?;
     lean.metadata = kube::core::ObjectMeta {
         name: Some("lean".into()),
-        labels: Some([(TENANT.to_owned(), "t-lean".to_owned())].into()),
+        labels: Some([(TENANT.to_owned(), story.namespace().to_owned())].into()),
         ..Default::default()
     };
     lean.status = None;
     lean.spec.host_memory.base_mib = LEAN_BASE_MIB;
     lean.spec.host_memory.output_pixel_frame /= 2;
-    remove_profile(&profiles, "lean").await?;
     profiles.create(&PostParams::default(), &lean).await.context("create the profile")?;
-    let outcome = async {
-        let story = Story::begin(bed, client, "lean", json!({"profile": "lean"})).await?;
-        story.end(&first_card(bed)?, "HostMemory", Next::MorePieces, async |_| Ok(())).await
-    };
-    let outcome = outcome.await;
-    remove_profile(&profiles, "lean").await?;
-    outcome
-}
-
-async fn remove_profile(profiles: &Api<UpscaleProfile>, name: &str) -> Result<()> {
-    if profiles.get_opt(name).await.context("look for the profile")?.is_some() {
-        profiles.delete(name, &DeleteParams::default()).await.context("delete the profile")?;
-    }
-    Ok(())
+    story.end(&first_card(bed)?, "HostMemory", Next::MorePieces, async |_| Ok(())).await
 }
 
 /// A pod that is evicted as by a drain comes back at its step and nothing is counted.
