@@ -41,13 +41,125 @@ impl Scene {
 }
 
 async fn merge(client: &Client, node: &str, change: Value) -> Result<(), String> {
+    patched(client, node, change, &PatchParams::default()).await
+}
+
+/// What the server says of a change, with nothing changed.
+async fn try_merge(client: &Client, node: &str, change: Value) -> Result<(), String> {
+    patched(client, node, change, &PatchParams { dry_run: true, ..PatchParams::default() }).await
+}
+
+async fn patched(client: &Client, node: &str, change: Value, params: &PatchParams) -> Result<(), String> {
     let nodes: Api<Node> = Api::all(client.clone());
-    let answer = nodes.patch(node, &PatchParams::default(), &Patch::Merge(change)).await;
+    let answer = nodes.patch(node, params, &Patch::Merge(change)).await;
     answer.map(drop).map_err(|error| said(&error))
 }
 
 fn annotation(key: &str, value: Value) -> Value {
     json!({"metadata": {"annotations": {key: value}}})
+}
+
+/// Whose token an attacker has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token {
+    /// Of the agent's pod on its node.
+    Own,
+    /// Of its service account, but of no pod.
+    Unbound,
+}
+
+/// What is tried, with whose token, on which node, and words of the policy's refusal.
+type Attack<'a> = (&'static str, Token, &'a str, Value, &'a str);
+
+/// Changes of nodes that RBAC allows and the policy refuses. `another` is what it says of another node.
+fn attacks<'a>(scene: &'a Scene, another: &'a str) -> Vec<Attack<'a>> {
+    let own_report = annotation(REPORT, json!("{}"));
+    let label = json!({"metadata": {"labels": {"stolen": "yes"}}});
+    let another_finalizer = json!({"metadata": {"finalizers": ["a.example/b"]}});
+    vec![
+        ("another node's finalizer", Token::Own, &scene.other, another_finalizer.clone(), another),
+        ("another node's report", Token::Own, &scene.other, own_report.clone(), another),
+        ("another node's label", Token::Own, &scene.other, label.clone(), another),
+        ("a token without a node", Token::Unbound, &scene.own, own_report.clone(), "the token names no node"),
+        (
+            "a token without a node, a label",
+            Token::Unbound,
+            &scene.own,
+            label.clone(),
+            "the token names no node",
+        ),
+        ("a new label", Token::Own, &scene.own, label.clone(), META),
+        ("a changed label", Token::Own, &scene.own, json!({"metadata": {"labels": {"zone": "b"}}}), META),
+        ("a removed label", Token::Own, &scene.own, json!({"metadata": {"labels": {"zone": null}}}), META),
+        ("a finalizer", Token::Own, &scene.own, another_finalizer, META),
+        (
+            "an owner",
+            Token::Own,
+            &scene.own,
+            json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "x", "uid": "x"}]}}),
+            META,
+        ),
+        (
+            "a taint",
+            Token::Own,
+            &scene.own,
+            json!({"spec": {"taints": [{"key": "a", "effect": "NoExecute"}]}}),
+            SPEC,
+        ),
+        ("cordon", Token::Own, &scene.own, json!({"spec": {"unschedulable": true}}), SPEC),
+        (
+            "a pod range",
+            Token::Own,
+            &scene.own,
+            json!({"spec": {"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24"]}}),
+            SPEC,
+        ),
+        ("a provider", Token::Own, &scene.own, json!({"spec": {"providerID": "stolen://"}}), SPEC),
+        ("a foreign annotation", Token::Own, &scene.own, annotation("mine", json!("1")), OTHER_KEYS),
+        (
+            "a changed foreign annotation",
+            Token::Own,
+            &scene.own,
+            annotation("theirs", json!("1")),
+            OTHER_KEYS,
+        ),
+        (
+            "a removed foreign annotation",
+            Token::Own,
+            &scene.own,
+            annotation("theirs", Value::Null),
+            OTHER_KEYS,
+        ),
+        ("all annotations", Token::Own, &scene.own, json!({"metadata": {"annotations": null}}), OTHER_KEYS),
+        (
+            "the administrator's exclusion",
+            Token::Own,
+            &scene.own,
+            annotation("upscale.video/exclude-gpus", json!("all")),
+            OTHER_KEYS,
+        ),
+        (
+            "a key like ours",
+            Token::Own,
+            &scene.own,
+            annotation("agent.upscale.video/reports", json!("1")),
+            OTHER_KEYS,
+        ),
+        (
+            "a report with a taint",
+            Token::Own,
+            &scene.own,
+            json!({"metadata": {"annotations": {REPORT: "{}"}}, "spec": {"unschedulable": true}}),
+            SPEC,
+        ),
+        (
+            "too long a report",
+            Token::Own,
+            &scene.own,
+            annotation(REPORT, json!("x".repeat(16_385))),
+            "at most 16384",
+        ),
+    ]
 }
 
 #[tokio::test]
@@ -71,78 +183,18 @@ async fn an_agent_writes_its_two_annotations_and_nothing_else_and_the_policy_is_
     }
 
     let another = format!("the agent of node {} may not write to node {}", scene.own, scene.other);
-    let own_report = annotation(REPORT, json!("{}"));
-    for (about, client, node, change, words) in [
-        ("another node's report", &agent, &scene.other, own_report.clone(), another.as_str()),
-        ("another node's label", &agent, &scene.other, label.clone(), &another),
-        ("a token without a node", &unbound, &scene.own, own_report.clone(), "the token names no node"),
-        ("a token without a node, a label", &unbound, &scene.own, label.clone(), "the token names no node"),
-        ("a new label", &agent, &scene.own, label.clone(), META),
-        ("a changed label", &agent, &scene.own, json!({"metadata": {"labels": {"zone": "b"}}}), META),
-        ("a removed label", &agent, &scene.own, json!({"metadata": {"labels": {"zone": null}}}), META),
-        ("a finalizer", &agent, &scene.own, json!({"metadata": {"finalizers": ["a.example/b"]}}), META),
-        (
-            "an owner",
-            &agent,
-            &scene.own,
-            json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "x", "uid": "x"}]}}),
-            META,
-        ),
-        (
-            "a taint",
-            &agent,
-            &scene.own,
-            json!({"spec": {"taints": [{"key": "a", "effect": "NoExecute"}]}}),
-            SPEC,
-        ),
-        ("cordon", &agent, &scene.own, json!({"spec": {"unschedulable": true}}), SPEC),
-        (
-            "a pod range",
-            &agent,
-            &scene.own,
-            json!({"spec": {"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24"]}}),
-            SPEC,
-        ),
-        ("a provider", &agent, &scene.own, json!({"spec": {"providerID": "stolen://"}}), SPEC),
-        ("a foreign annotation", &agent, &scene.own, annotation("mine", json!("1")), OTHER_KEYS),
-        ("a changed foreign annotation", &agent, &scene.own, annotation("theirs", json!("1")), OTHER_KEYS),
-        ("a removed foreign annotation", &agent, &scene.own, annotation("theirs", Value::Null), OTHER_KEYS),
-        ("all annotations", &agent, &scene.own, json!({"metadata": {"annotations": null}}), OTHER_KEYS),
-        (
-            "the administrator's exclusion",
-            &agent,
-            &scene.own,
-            annotation("upscale.video/exclude-gpus", json!("all")),
-            OTHER_KEYS,
-        ),
-        (
-            "a key like ours",
-            &agent,
-            &scene.own,
-            annotation("agent.upscale.video/reports", json!("1")),
-            OTHER_KEYS,
-        ),
-        (
-            "a report with a taint",
-            &agent,
-            &scene.own,
-            json!({"metadata": {"annotations": {REPORT: "{}"}}, "spec": {"unschedulable": true}}),
-            SPEC,
-        ),
-        (
-            "too long a report",
-            &agent,
-            &scene.own,
-            annotation(REPORT, json!("x".repeat(16_385))),
-            "at most 16384",
-        ),
-    ] {
-        let outcome = merge(client, node, change).await;
+    let attacks = attacks(&scene, &another);
+    let client = |token| match token {
+        Token::Own => &agent,
+        Token::Unbound => &unbound,
+    };
+    for (about, token, node, change, words) in &attacks {
+        let outcome = merge(client(*token), node, change.clone()).await;
         row("agent", about, &outcome);
         let refused = outcome.expect_err(about);
         assert!(refused.contains(words), "{about}: {refused}");
     }
-    refused_by_rights(&scene, &agent).await;
+    refused_by_rights(&scene, &agent, "agent").await;
 
     let node: Node = Api::all(scene.release.server.client.clone()).get(&scene.own).await.unwrap();
     assert_eq!(node.metadata.labels.unwrap().get("stolen"), None);
@@ -152,11 +204,18 @@ async fn an_agent_writes_its_two_annotations_and_nothing_else_and_the_policy_is_
         merge(&agent, &scene.other, label.clone()).await.is_ok()
     })
     .await;
+    // It was the policy that held each of them off, and nothing else. Only asked for: a finalizer would stay.
+    for (about, token, node, change, _) in attacks {
+        let outcome = try_merge(client(token), node, change).await;
+        row("no policy", about, &outcome);
+        assert_eq!(outcome, Ok(()), "{about}: without the policy nothing refuses it");
+    }
+    refused_by_rights(&scene, &agent, "no policy").await;
     scene.release.remove().await;
 }
 
-/// What no policy need look at, as the agent has no right to it.
-async fn refused_by_rights(scene: &Scene, agent: &Client) {
+/// What no policy need look at, as RBAC gives the agent no right to it: refused with the policy and without.
+async fn refused_by_rights(scene: &Scene, agent: &Client, who: &str) {
     let nodes: Api<Node> = Api::all(agent.clone());
     let own = nodes.get(&scene.own).await.expect("an agent reads its node");
     let status = Patch::Merge(json!({"status": {"capacity": {"nvidia.com/gpu": "8"}}}));
@@ -172,7 +231,7 @@ async fn refused_by_rights(scene: &Scene, agent: &Client) {
     ];
     for (about, answer) in answers {
         let outcome = answer.map_err(|error| said(&error));
-        row("agent", about, &outcome);
+        row(who, &format!("{about} (no right to it)"), &outcome);
         let refused = outcome.expect_err(about);
         assert!(refused.contains(RBAC), "{about}: {refused}");
     }
