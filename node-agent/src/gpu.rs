@@ -18,13 +18,28 @@ pub struct Identity {
     pub pci: String,
     /// Whether the driver keeps it initialised without a program that uses it; `None` if that cannot be read.
     pub persistent: Option<bool>,
+    /// Confidential computing is on: the lists tell the memory of processes without its protected part.
+    pub confidential: bool,
+    /// Its memory is a NUMA node of the machine: the kernel may keep files in what processes gave back.
+    pub numa: bool,
+    /// It is cut into virtual GPUs, whose processes run in virtual machines.
+    pub hosts_vgpus: bool,
 }
 
 impl Identity {
     /// `None` if the UUID cannot serve as a key, see [`is_gpu_uuid`].
     pub fn new(index: u32, uuid: String, name: &str, pci: String) -> Option<Self> {
         let name = name.chars().filter(|c| !c.is_control()).take(96).collect();
-        is_gpu_uuid(&uuid).then_some(Self { index, uuid, name, pci, persistent: None })
+        is_gpu_uuid(&uuid).then_some(Self {
+            index,
+            uuid,
+            name,
+            pci,
+            persistent: None,
+            confidential: false,
+            numa: false,
+            hosts_vgpus: false,
+        })
     }
 }
 

@@ -330,7 +330,8 @@ fn view(card: &Card, sees_all: bool, now: Now) -> View {
         memory: card.memory.clone(),
         peak: card.peak.get(),
         unattributed: card.memory.is_ok().then_some(card.unattributed).flatten(),
-        leak: sees_all && card.leak.is_suspected(now),
+        // On a NUMA node the kernel keeps files in memory that nobody holds, and gives it back when it is wanted.
+        leak: sees_all && !card.identity.numa && card.leak.is_suspected(now),
         health: card.health.verdict(now),
         xid: card.health.last_xid(),
         mig: card.signs.mig.unwrap_or(false),

@@ -101,6 +101,12 @@ fn row(gpu: &Gpu) -> [String; 9] {
         let shown = ["MIG enabled, not used".to_owned()].into_iter().chain(instances);
         who.insert(0, shown.collect::<Vec<_>>().join(", "));
     }
+    if gpu.cc {
+        who.insert(0, "confidential computing".to_owned());
+    }
+    if gpu.numa {
+        who.insert(0, "NUMA memory".to_owned());
+    }
     if gpu.leak {
         who.insert(0, "memory has leaked".to_owned());
     }

@@ -84,6 +84,9 @@ pub enum Fault {
     /// This driver's process lists have another layout than their version says.
     #[error("process lists of driver {0} cannot be read; use 535.104 or later")]
     UnreadableLists(String),
+    /// The GPU is cut into virtual ones, and its lists do not name the processes on those.
+    #[error("the GPU is shared out to virtual machines, whose processes are not listed")]
+    HostsVgpus,
     /// Two GPUs of one node claim the same UUID, so neither can be addressed by it.
     #[error("two GPUs have this UUID")]
     DuplicateUuid,
@@ -130,7 +133,7 @@ impl Fault {
             Self::Mismatch => Some(18),
             Self::NoGpu => Some(28),
             Self::Unknown => Some(999),
-            Self::Implausible | Self::UnreadableLists(_) | Self::DuplicateUuid => None,
+            Self::Implausible | Self::UnreadableLists(_) | Self::HostsVgpus | Self::DuplicateUuid => None,
         }
     }
 
@@ -150,6 +153,7 @@ impl Fault {
             Self::Unknown => "UnknownError",
             Self::Implausible => "Implausible",
             Self::UnreadableLists(_) => "UnreadableLists",
+            Self::HostsVgpus => "HostsVgpus",
             Self::DuplicateUuid => "DuplicateUuid",
             Self::Other(_) => "OtherError",
         }

@@ -103,6 +103,8 @@ fn gpu(view: &View, which: FreeMemory) -> Gpu {
         mig: view.mig,
         mis: view.instances.iter().map(instance).collect(),
         cm: view.compute_mode,
+        cc: view.identity.confidential,
+        numa: view.identity.numa,
         procs: view.processes.as_ref().ok().filter(|_| memory.is_some()).map(|list| processes(list)),
     }
 }

@@ -177,6 +177,12 @@ pub struct Gpu {
     /// Compute mode, if not the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cm: Option<ComputeMode>,
+    /// Confidential computing is on: what processes hold is not told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cc: bool,
+    /// Its memory is a NUMA node of the machine: what processes gave back may stay used by the kernel's files.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub numa: bool,
     /// Who is on it; null if the lists cannot be read.
     #[serde(default)]
     pub procs: Option<Processes>,

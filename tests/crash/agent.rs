@@ -86,6 +86,8 @@ fn look(world: &World, node: &PlayedNode, seen: &mut Seen) -> Vec<Gpu> {
             mig: false,
             mis: Vec::new(),
             cm: None,
+            cc: false,
+            numa: false,
             procs: Some(Processes {
                 n: live,
                 b: Some(card.holders.iter().map(|holder| holder.bytes).sum()),

@@ -2,7 +2,7 @@
 
 use crate::card::Card;
 use crate::clock::Now;
-use crate::gpu::{Listed, Memory};
+use crate::gpu::Listed;
 use crate::probe::{DriverVersion, Fault, Probe};
 use crate::procfs::Proc;
 
@@ -54,11 +54,14 @@ fn sweep<P: Probe>(
     version: Option<DriverVersion>,
     now: Now,
 ) -> Result<bool, Fault> {
+    if card.identity.hosts_vgpus {
+        return Err(Fault::HostsVgpus);
+    }
     let mut changed = false;
     loop {
         let mps = card.roster.has_mps();
         let listed = probe.processes(card.identity.index, mps)?;
-        changed |= card.roster.sweep(believed(listed, card.memory.as_ref().ok(), proc, version), proc, now);
+        changed |= card.roster.sweep(believed(listed, card, proc, version), proc, now);
         if mps || !card.roster.has_mps() {
             return Ok(changed);
         }
@@ -66,17 +69,16 @@ fn sweep<P: Probe>(
 }
 
 /// Some drivers translate the ids of processes for a nested namespace but not the query for their memory, and then
-/// say 0 for each.
-fn believed(
-    listed: Vec<Listed>,
-    memory: Option<&Memory>,
-    proc: &Proc,
-    version: Option<DriverVersion>,
-) -> Vec<Listed> {
+/// say 0 for each. Under confidential computing a process is told without its protected memory: a part of what it holds
+/// is not what it holds, and the rest would look like a leak.
+fn believed(listed: Vec<Listed>, card: &Card, proc: &Proc, version: Option<DriverVersion>) -> Vec<Listed> {
+    let memory = card.memory.as_ref().ok();
     let plausible = |process: Listed| memory.map_or(process.clone(), |memory| process.plausible_on(memory));
     let mut listed: Vec<Listed> = listed.into_iter().map(plausible).collect();
     let translated = version.is_none_or(DriverVersion::translates_memory_queries);
-    if !proc.is_initial() && !translated && listed.iter().all(|process| process.bytes == Some(0)) {
+    let untranslated =
+        !proc.is_initial() && !translated && listed.iter().all(|process| process.bytes == Some(0));
+    if card.identity.confidential || untranslated {
         listed.iter_mut().for_each(|process| process.bytes = None);
     }
     listed

@@ -202,6 +202,19 @@ fn memory_that_a_dead_process_still_holds_is_no_leak_for_ten_seconds() {
 }
 
 #[test]
+fn files_that_the_kernel_keeps_in_numa_memory_are_no_leak() {
+    for numa in [false, true] {
+        let mut fake = FakeProbe::with_gpus(1);
+        fake.gpus = vec![Ok(Identity { numa, ..FakeProbe::identity(0) })];
+        fake.uses(0, 13 * GIB);
+        let mut observer = observer(fake, &FakeProc::new());
+        let seen = (0..=120).step_by(2).map(|second| observer.round(&[], Now::at(second))).last().unwrap();
+        let told = (seen.gpus[0].leak, seen.gpus[0].unattributed);
+        assert_eq!(told, (!numa, Some(13 * GIB)), "numa: {numa}");
+    }
+}
+
+#[test]
 fn memory_that_returns_seconds_after_an_end_is_published_with_its_return() {
     let proc = FakeProc::new();
     let mut observer = observer(FakeProbe::with_gpus(1), &proc);

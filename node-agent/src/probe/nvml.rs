@@ -17,6 +17,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use nvml_wrapper::enum_wrappers::device::GpuVirtualizationMode;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor};
 
@@ -138,8 +139,17 @@ impl Probe for NvmlProbe {
                     let pci =
                         self.call("pci_info", || device.pci_info()).map(|pci| pci.bus_id).unwrap_or_default();
                     let persistent = self.call("persistence_mode", || device.is_in_persistent_mode()).ok();
+                    let confidential = self.call("confidential_computing", || device.is_cc_enabled());
+                    let numa = self.call("numa_node", || device.numa_node_id());
+                    let virtualization = self.call("virtualization_mode", || device.virtualization_mode());
                     let identity = Identity::new(index, uuid, &name, pci).ok_or(Fault::Implausible)?;
-                    Ok(Identity { persistent, ..identity })
+                    Ok(Identity {
+                        persistent,
+                        confidential: confidential.unwrap_or(false),
+                        numa: numa.is_ok(),
+                        hosts_vgpus: virtualization == Ok(GpuVirtualizationMode::HostVgpu),
+                        ..identity
+                    })
                 }),
                 Err(fault) => Err(fault.clone()),
             });

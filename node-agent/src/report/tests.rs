@@ -41,6 +41,8 @@ pub fn gpu(index: u32, total: u64, free: u64) -> Gpu {
         mig: false,
         mis: Vec::new(),
         cm: None,
+        cc: false,
+        numa: false,
         procs: Some(Processes::default()),
     }
 }

@@ -3,7 +3,7 @@
 use gpusim::card::uuid;
 use gpusim::driver::Memory;
 use gpusim::script::{Rule, Script, Twist};
-use video_upscale::api::report::{ComputeMode, Health, Report, State};
+use video_upscale::api::report::{Attribution, ComputeMode, Health, Report, State};
 
 use crate::bed::Bed;
 
@@ -141,4 +141,57 @@ fn a_library_that_is_not_there_or_will_not_start_is_no_driver() {
         let (report, code) = bed.once();
         assert_eq!((report.state, report.gpus.len(), code), (state, 0, expected), "{number}");
     }
+}
+
+#[test]
+fn under_confidential_computing_nothing_that_processes_hold_is_told_and_no_leak() {
+    let bed = Bed::start();
+    let _held = bed.hold(0, 5 * GIB);
+    bed.plays(&Script { confidential: true, ..Script::default() });
+    let (report, code) = bed.once();
+    let gpu = &report.gpus[0];
+    let processes = gpu.procs.as_ref().unwrap();
+    assert_eq!((gpu.cc, gpu.free, code), (true, Some(FREE[0] - 5 * GIB), 5));
+    assert_eq!((processes.n, processes.b, gpu.una), (1, None, None), "who is there, not with how much");
+    assert_eq!(
+        (processes.top[0].p, processes.top[0].b, processes.top[0].pk),
+        (std::process::id(), None, None)
+    );
+    bed.plays(&Script::default());
+    let (report, code) = bed.once();
+    assert_eq!((report.gpus[0].cc, report.gpus[0].una, code), (false, Some(0), 0));
+}
+
+#[test]
+fn memory_that_is_a_numa_node_is_told_as_such_and_measured_as_ever() {
+    let bed = Bed::start();
+    let _held = bed.hold(0, 5 * GIB);
+    bed.twists(0, Twist { numa: Some(4), ..Twist::default() });
+    let (report, code) = bed.once();
+    let told: Vec<_> = report.gpus.iter().map(|gpu| (gpu.numa, gpu.free, gpu.una)).collect();
+    let expected = [(true, Some(FREE[0] - 5 * GIB), Some(0)), (false, Some(FREE[1]), Some(0))];
+    assert_eq!((told, code), (expected.to_vec(), 0));
+}
+
+#[test]
+fn the_lists_of_a_gpu_that_hosts_virtual_ones_are_not_asked_for_and_those_inside_one_are() {
+    let bed = Bed::start();
+    let _held = bed.hold(0, 5 * GIB);
+    for (mode, listed) in [(0, true), (1, true), (2, true), (3, false), (9, true)] {
+        bed.twists(0, Twist { virtualization: mode, ..Twist::default() });
+        let before = bed.calls().len();
+        let (report, code) = bed.once();
+        let lists =
+            bed.calls().split_off(before).iter().filter(|call| call.contains("RunningProcesses")).count();
+        let gpu = &report.gpus[0];
+        assert_eq!((gpu.procs.is_some(), gpu.una.is_some()), (listed, listed), "mode {mode}");
+        assert_eq!((gpu.free, gpu.h), (Some(FREE[0] - 5 * GIB), Health::Ok), "mode {mode}");
+        let (why, expected) = if listed { (None, 0) } else { (Some("HostsVgpus"), 5) };
+        assert_eq!((gpu.why.as_deref(), code), (why, expected), "mode {mode}");
+        assert_eq!(lists, if listed { 4 } else { 2 }, "mode {mode}: of both GPUs");
+        assert_eq!(report.attr, Attribution::Full, "mode {mode}: the other GPU is read");
+    }
+    let alone = Twist { virtualization: 3, ..Twist::default() };
+    bed.plays(&Script { gpus: [(0, alone.clone()), (1, alone)].into(), ..Script::default() });
+    assert_eq!(bed.once().0.attr, Attribution::None);
 }

@@ -44,6 +44,8 @@ pub struct Script {
     /// Work of a call by its name, in microseconds of its thread's time: a real driver's calls cost what this one's do
     /// not.
     pub costs: BTreeMap<String, u64>,
+    /// Confidential computing is on.
+    pub confidential: bool,
     /// Calls are written to [`LOG`].
     pub log: bool,
 }
@@ -128,6 +130,10 @@ pub struct Twist {
     pub compute_mode: u32,
     /// Persistence mode is off.
     pub sleeps: bool,
+    /// Its memory is this NUMA node of the machine.
+    pub numa: Option<u32>,
+    /// Virtualization mode: 0 bare, 1 passed through, 2 inside a virtual machine, 3 host of virtual GPUs.
+    pub virtualization: u32,
     /// MIG mode is on, with these instances by slot.
     pub mig: Option<BTreeMap<u32, Instance>>,
     /// Bits of the event types that the GPU supports and that its Xid events carry; 0: Xid only.

@@ -95,6 +95,8 @@ pub(super) fn view(own_peak: u64, others: Vec<Process>, unattributed: u64) -> Gp
             mig: false,
             mis: Vec::new(),
             cm: None,
+            cc: false,
+            numa: false,
             procs: Some(Processes { n: 1, b: Some(held), more: 0, top }),
         },
     }

@@ -223,6 +223,20 @@ pub struct WideProcessInfo {
     pub protected: u64,
 }
 
+/// `nvmlSystemConfComputeSettings_v1_t`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct ConfidentialSettings {
+    pub version: u32,
+    pub environment: u32,
+    pub feature: u32,
+    pub dev_tools: u32,
+    pub multi_gpu: u32,
+}
+
+/// Version that a caller writes into a [`ConfidentialSettings`]: 1, and its size.
+pub const CONFIDENTIAL_SETTINGS_V1: u32 = 0x0100_0014;
+
 /// `nvmlPciInfo_t`.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -266,6 +280,6 @@ pub const NO_INSTANCE: u32 = u32::MAX;
 const _: () = {
     assert!(size_of::<MemoryV1>() == 24 && size_of::<MemoryV2>() == 40);
     assert!(size_of::<ProcessInfo>() == 24 && size_of::<EventData>() == 32);
-    assert!(size_of::<WideProcessInfo>() == 32);
+    assert!(size_of::<WideProcessInfo>() == 32 && size_of::<ConfidentialSettings>() == 20);
     assert!(size_of::<PciInfo>() == 68 && size_of::<FieldValue>() == 40);
 };

@@ -191,7 +191,13 @@ exports! {
     }
 
     fn nvmlDeviceGetVirtualizationMode(handle: usize, mode: Out<c_uint>) on index_of(handle); {
-        library().device(handle).and_then(|_| mode.put(0))
+        let (index, _) = library().device(handle)?;
+        mode.put(twist(index).virtualization)
+    }
+
+    fn nvmlDeviceGetNumaNodeId(handle: usize, node: Out<c_uint>) on index_of(handle); {
+        let (index, _) = library().device(handle)?;
+        node.put(twist(index).numa.ok_or(Code::NotSupported)?)
     }
 }
 

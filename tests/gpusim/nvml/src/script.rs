@@ -110,6 +110,11 @@ pub fn is_reversed() -> bool {
     read(|script| script.reversed).unwrap_or_default()
 }
 
+/// Whether confidential computing is on.
+pub fn is_confidential() -> bool {
+    read(|script| script.confidential).unwrap_or_default()
+}
+
 /// Whether entries of `_v3` lists have 32 bytes.
 pub fn has_wide_entries() -> bool {
     read(|script| script.wide_entries).unwrap_or_default()

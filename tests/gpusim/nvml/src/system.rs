@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int, c_uint};
 use std::panic::catch_unwind;
 
-use crate::abi::{Code, Out, exports};
+use crate::abi::{CONFIDENTIAL_SETTINGS_V1, Code, ConfidentialSettings, Out, exports};
 use crate::library::library;
 use crate::script;
 
@@ -36,7 +36,20 @@ exports! {
         name.put_text(length, program.get(..end).unwrap_or_default())
     }
 
-    fn nvmlSystemGetConfComputeSettings(_settings: usize); { Err(Code::NotSupported) }
+    fn nvmlSystemGetConfComputeSettings(settings: Out<ConfidentialSettings>); {
+        let ConfidentialSettings { version, .. } = settings.get()?;
+        match (version, script::is_confidential()) {
+            (CONFIDENTIAL_SETTINGS_V1, true) => settings.put(ConfidentialSettings {
+                version,
+                environment: 0,
+                feature: 1,
+                dev_tools: 0,
+                multi_gpu: 0,
+            }),
+            (CONFIDENTIAL_SETTINGS_V1, false) => Err(Code::NotSupported),
+            _ => Err(Code::ArgumentVersionMismatch),
+        }
+    }
 }
 
 /// What the dynamic linker runs when the process ends in good order, or the library is unloaded.
