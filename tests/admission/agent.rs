@@ -59,102 +59,81 @@ fn annotation(key: &str, value: Value) -> Value {
     json!({"metadata": {"annotations": {key: value}}})
 }
 
-/// Whose token an attacker has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token {
-    /// Of the agent's pod on its node.
-    Own,
-    /// Of its service account, but of no pod.
-    Unbound,
-}
-
 /// What is tried, with whose token, on which node, and words of the policy's refusal.
-type Attack<'a> = (&'static str, Token, &'a str, Value, &'a str);
+type Attack<'a> = (&'static str, &'a Client, &'a str, Value, &'a str);
 
-/// Changes of nodes that RBAC allows and the policy refuses. `another` is what it says of another node.
-fn attacks<'a>(scene: &'a Scene, another: &'a str) -> Vec<Attack<'a>> {
+/// Changes of nodes that RBAC allows and the policy refuses. `agent` has the token of the agent's pod, `unbound` one of its
+/// service account but of no pod; `another` is what the policy says of another node.
+fn attacks<'a>(
+    scene: &'a Scene,
+    agent: &'a Client,
+    unbound: &'a Client,
+    another: &'a str,
+) -> Vec<Attack<'a>> {
     let own_report = annotation(REPORT, json!("{}"));
     let label = json!({"metadata": {"labels": {"stolen": "yes"}}});
-    let another_finalizer = json!({"metadata": {"finalizers": ["a.example/b"]}});
+    let finalizer = json!({"metadata": {"finalizers": ["a.example/b"]}});
     vec![
-        ("another node's finalizer", Token::Own, &scene.other, another_finalizer.clone(), another),
-        ("another node's report", Token::Own, &scene.other, own_report.clone(), another),
-        ("another node's label", Token::Own, &scene.other, label.clone(), another),
-        ("a token without a node", Token::Unbound, &scene.own, own_report.clone(), "the token names no node"),
-        (
-            "a token without a node, a label",
-            Token::Unbound,
-            &scene.own,
-            label.clone(),
-            "the token names no node",
-        ),
-        ("a new label", Token::Own, &scene.own, label.clone(), META),
-        ("a changed label", Token::Own, &scene.own, json!({"metadata": {"labels": {"zone": "b"}}}), META),
-        ("a removed label", Token::Own, &scene.own, json!({"metadata": {"labels": {"zone": null}}}), META),
-        ("a finalizer", Token::Own, &scene.own, another_finalizer, META),
+        ("another node's finalizer", agent, &scene.other, finalizer.clone(), another),
+        ("another node's report", agent, &scene.other, own_report.clone(), another),
+        ("another node's label", agent, &scene.other, label.clone(), another),
+        ("a token without a node", unbound, &scene.own, own_report.clone(), "the token names no node"),
+        ("a token without a node, a label", unbound, &scene.own, label.clone(), "the token names no node"),
+        ("a new label", agent, &scene.own, label.clone(), META),
+        ("a changed label", agent, &scene.own, json!({"metadata": {"labels": {"zone": "b"}}}), META),
+        ("a removed label", agent, &scene.own, json!({"metadata": {"labels": {"zone": null}}}), META),
+        ("a finalizer", agent, &scene.own, finalizer, META),
         (
             "an owner",
-            Token::Own,
+            agent,
             &scene.own,
             json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "x", "uid": "x"}]}}),
             META,
         ),
         (
             "a taint",
-            Token::Own,
+            agent,
             &scene.own,
             json!({"spec": {"taints": [{"key": "a", "effect": "NoExecute"}]}}),
             SPEC,
         ),
-        ("cordon", Token::Own, &scene.own, json!({"spec": {"unschedulable": true}}), SPEC),
+        ("cordon", agent, &scene.own, json!({"spec": {"unschedulable": true}}), SPEC),
         (
             "a pod range",
-            Token::Own,
+            agent,
             &scene.own,
             json!({"spec": {"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24"]}}),
             SPEC,
         ),
-        ("a provider", Token::Own, &scene.own, json!({"spec": {"providerID": "stolen://"}}), SPEC),
-        ("a foreign annotation", Token::Own, &scene.own, annotation("mine", json!("1")), OTHER_KEYS),
-        (
-            "a changed foreign annotation",
-            Token::Own,
-            &scene.own,
-            annotation("theirs", json!("1")),
-            OTHER_KEYS,
-        ),
-        (
-            "a removed foreign annotation",
-            Token::Own,
-            &scene.own,
-            annotation("theirs", Value::Null),
-            OTHER_KEYS,
-        ),
-        ("all annotations", Token::Own, &scene.own, json!({"metadata": {"annotations": null}}), OTHER_KEYS),
+        ("a provider", agent, &scene.own, json!({"spec": {"providerID": "stolen://"}}), SPEC),
+        ("a foreign annotation", agent, &scene.own, annotation("mine", json!("1")), OTHER_KEYS),
+        ("a changed foreign annotation", agent, &scene.own, annotation("theirs", json!("1")), OTHER_KEYS),
+        ("a removed foreign annotation", agent, &scene.own, annotation("theirs", Value::Null), OTHER_KEYS),
+        ("all annotations", agent, &scene.own, json!({"metadata": {"annotations": null}}), OTHER_KEYS),
         (
             "the administrator's exclusion",
-            Token::Own,
+            agent,
             &scene.own,
             annotation("upscale.video/exclude-gpus", json!("all")),
             OTHER_KEYS,
         ),
         (
             "a key like ours",
-            Token::Own,
+            agent,
             &scene.own,
             annotation("agent.upscale.video/reports", json!("1")),
             OTHER_KEYS,
         ),
         (
             "a report with a taint",
-            Token::Own,
+            agent,
             &scene.own,
             json!({"metadata": {"annotations": {REPORT: "{}"}}, "spec": {"unschedulable": true}}),
             SPEC,
         ),
         (
             "too long a report",
-            Token::Own,
+            agent,
             &scene.own,
             annotation(REPORT, json!("x".repeat(16_385))),
             "at most 16384",
@@ -183,13 +162,9 @@ async fn an_agent_writes_its_two_annotations_and_nothing_else_and_the_policy_is_
     }
 
     let another = format!("the agent of node {} may not write to node {}", scene.own, scene.other);
-    let attacks = attacks(&scene, &another);
-    let client = |token| match token {
-        Token::Own => &agent,
-        Token::Unbound => &unbound,
-    };
-    for (about, token, node, change, words) in &attacks {
-        let outcome = merge(client(*token), node, change.clone()).await;
+    let attacks = attacks(&scene, &agent, &unbound, &another);
+    for (about, client, node, change, words) in &attacks {
+        let outcome = merge(client, node, change.clone()).await;
         row("agent", about, &outcome);
         let refused = outcome.expect_err(about);
         assert!(refused.contains(words), "{about}: {refused}");
@@ -205,8 +180,8 @@ async fn an_agent_writes_its_two_annotations_and_nothing_else_and_the_policy_is_
     })
     .await;
     // It was the policy that held each of them off, and nothing else. Only asked for: a finalizer would stay.
-    for (about, token, node, change, _) in attacks {
-        let outcome = try_merge(client(token), node, change).await;
+    for (about, client, node, change, _) in attacks {
+        let outcome = try_merge(client, node, change).await;
         row("no policy", about, &outcome);
         assert_eq!(outcome, Ok(()), "{about}: without the policy nothing refuses it");
     }
