@@ -2,11 +2,8 @@
 
 use serde_json::json;
 
-use super::rendered;
+use super::rendered::{self, GPU_VIEWER};
 use super::server;
-
-/// The only object whose name has nothing of its release's.
-const GPU_VIEWER: &str = "upscale-gpu-viewer";
 
 #[tokio::test]
 async fn a_server_takes_every_rendering_of_the_chart() {

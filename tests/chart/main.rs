@@ -26,7 +26,7 @@ mod rendered;
 mod rights;
 mod surroundings;
 
-use rendered::{chart, helm, repository};
+use rendered::{GPU_VIEWER, chart, helm, repository};
 
 const NAMESPACE: &str = "upscale-system";
 
@@ -85,7 +85,7 @@ fn every_rendering_has_names_labels_and_no_object_twice() {
             let cluster_wide = name.ends_with(&format!(".{NAMESPACE}.upscale.video"));
             // These have one name in a cluster, whoever installs them.
             let shared = object["kind"] == "CustomResourceDefinition"
-                || name == "upscale-gpu-viewer"
+                || name == GPU_VIEWER
                 || (meta["namespace"] == keys::CLUSTER_LEASE_NAMESPACE && name == keys::CLUSTER_LEASE);
             assert!(
                 shared || cluster_wide != (meta["namespace"] == NAMESPACE),

@@ -6,6 +6,9 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+/// The role that has one name in a cluster, whoever installs it.
+pub const GPU_VIEWER: &str = "upscale-gpu-viewer";
+
 /// The repository.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
