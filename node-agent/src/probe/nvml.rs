@@ -99,6 +99,24 @@ impl NvmlProbe {
     }
 }
 
+/// A fact of a GPU; `None` where the driver or the GPU has no such thing.
+///
+/// # Errors
+/// A fault that passes, or that the whole GPU has: to be asked again, as nothing may be taken for granted meanwhile.
+fn settled<T>(answer: Result<T, Fault>) -> Result<Option<T>, Fault> {
+    match answer {
+        Ok(fact) => Ok(Some(fact)),
+        Err(
+            fault @ (Fault::NotReady(_)
+            | Fault::GpuLost
+            | Fault::ResetRequired
+            | Fault::OperatingSystem
+            | Fault::Mismatch),
+        ) => Err(fault),
+        Err(_) => Ok(None),
+    }
+}
+
 impl Probe for NvmlProbe {
     fn open(&mut self) -> Result<Driver, Fault> {
         let nvml = self.call("init", || {
@@ -139,15 +157,17 @@ impl Probe for NvmlProbe {
                     let pci =
                         self.call("pci_info", || device.pci_info()).map(|pci| pci.bus_id).unwrap_or_default();
                     let persistent = self.call("persistence_mode", || device.is_in_persistent_mode()).ok();
-                    let confidential = self.call("confidential_computing", || device.is_cc_enabled());
-                    let numa = self.call("numa_node", || device.numa_node_id());
-                    let virtualization = self.call("virtualization_mode", || device.virtualization_mode());
+                    let confidential =
+                        settled(self.call("confidential_computing", || device.is_cc_enabled()))?;
+                    let numa = settled(self.call("numa_node", || device.numa_node_id()))?;
+                    let virtualization =
+                        settled(self.call("virtualization_mode", || device.virtualization_mode()))?;
                     let identity = Identity::new(index, uuid, &name, pci).ok_or(Fault::Implausible)?;
                     Ok(Identity {
                         persistent,
                         confidential: confidential.unwrap_or(false),
-                        numa: numa.is_ok(),
-                        hosts_vgpus: virtualization == Ok(GpuVirtualizationMode::HostVgpu),
+                        numa: numa.is_some(),
+                        hosts_vgpus: virtualization == Some(GpuVirtualizationMode::HostVgpu),
                         ..identity
                     })
                 }),

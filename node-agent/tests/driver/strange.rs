@@ -195,3 +195,35 @@ fn the_lists_of_a_gpu_that_hosts_virtual_ones_are_not_asked_for_and_those_inside
     bed.plays(&Script { gpus: [(0, alone.clone()), (1, alone)].into(), ..Script::default() });
     assert_eq!(bed.once().0.attr, Attribution::None);
 }
+
+#[test]
+fn a_gpu_that_cannot_say_yet_how_it_is_run_is_not_taken_for_a_plain_one() {
+    let bed = Bed::start();
+    for (call, gpu) in [
+        ("nvmlSystemGetConfComputeSettings", None),
+        ("nvmlDeviceGetNumaNodeId", Some(0)),
+        ("nvmlDeviceGetVirtualizationMode", Some(0)),
+    ] {
+        for (code, known) in [(3, true), (13, true), (999, true), (27, false), (15, false)] {
+            let rule = Rule { gpu, ..Rule::code(call, code) };
+            bed.plays(&Script { rules: vec![rule], ..Script::default() });
+            let (report, _) = bed.once();
+            let named: Vec<u32> = report.gpus.iter().map(|gpu| gpu.i).collect();
+            // Confidential computing is asked of the machine, so it is unknown of every GPU.
+            let expected: &[u32] = if known {
+                &[0, 1]
+            } else if gpu.is_none() {
+                &[]
+            } else {
+                &[1]
+            };
+            assert_eq!(named, expected, "{call} {code}");
+            assert_eq!(
+                report.state == State::Ok,
+                known || gpu.is_some(),
+                "{call} {code}: {:?}",
+                report.state
+            );
+        }
+    }
+}
