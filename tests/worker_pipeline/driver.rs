@@ -65,7 +65,8 @@ impl Driver {
         let programs = Programs::build();
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        let card = serde_json::json!({"model": "NVIDIA H200", "total_mib": mib});
+        // Nobody watches its memory grow here.
+        let card = serde_json::json!({"model": "NVIDIA H200", "total_mib": mib, "pace_percent": 5});
         let config = serde_json::json!({"node": "node-a", "cards": [card]});
         std::fs::write(at("config.json"), config.to_string()).unwrap();
         let mut daemon = Command::new(programs.path("gpusim"))

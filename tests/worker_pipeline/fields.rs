@@ -11,6 +11,7 @@ use crate::clips::Clip;
 use crate::driver::Driver;
 use crate::film::{Film, Picture};
 use crate::profiles::Engine;
+use crate::short_run::{full_run, left_out};
 
 /// Every number lasts for two fields, from the second of a frame on, so that none looks like a comb that stands still.
 /// The fields of frame n show numbers n and n + 1: in the wrong order, other pictures come out. MPEG-2 states the shape of
@@ -96,10 +97,19 @@ fn comes_out(driver: &Driver, (clip, destination): (Clip, &str), deinterlace: De
 #[test]
 fn fields_become_pictures_in_their_order_and_at_their_times() {
     let driver = Driver::start();
-    for film in FILMS {
-        for how in [Deinterlace::Frame, Deinterlace::Field] {
-            comes_out(&driver, *film, how);
-        }
+    let each_way: Vec<_> = FILMS
+        .iter()
+        .flat_map(|film| [Deinterlace::Frame, Deinterlace::Field].map(|how| (*film, how)))
+        .enumerate()
+        .collect();
+    // A short run takes each film once, and either way.
+    let (taken, left): (Vec<_>, Vec<_>) =
+        each_way.into_iter().partition(|(number, _)| full_run() || number % 4 == 1 || number % 4 == 2);
+    let name = |((clip, _), how): &((Clip, &str), Deinterlace)| format!("{} {how:?}", clip.name);
+    let names: Vec<String> = left.iter().map(|(_, run)| name(run)).collect();
+    left_out("films", &names.iter().map(String::as_str).collect::<Vec<_>>());
+    for (_, (film, how)) in taken {
+        comes_out(&driver, film, how);
     }
 }
 

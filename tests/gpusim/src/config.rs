@@ -36,6 +36,10 @@ pub struct CardConfig {
     /// What an engine truly needs on this card, in percent of the published formula; 1-1000, default 100.
     #[serde(default = "percent_100")]
     pub need_percent: u32,
+    /// How long an engine takes to load, to grow and at least to hold its memory, in percent of the usual; 1-1000,
+    /// default 100. Little is for tests that nobody watches the card in.
+    #[serde(default = "percent_100")]
+    pub pace_percent: u32,
 }
 
 const fn percent_100() -> u32 {
@@ -74,8 +78,15 @@ impl NodeConfig {
                 {
                     "reserved_mib must be less than total_mib"
                 }
-                CardConfig { total_mib: 1..=16_777_216, need_percent: 1..=1000, .. } => continue,
-                CardConfig { total_mib: 1..=16_777_216, .. } => "need_percent must be 1-1000",
+                CardConfig {
+                    total_mib: 1..=16_777_216,
+                    need_percent: 1..=1000,
+                    pace_percent: 1..=1000,
+                    ..
+                } => continue,
+                CardConfig { total_mib: 1..=16_777_216, .. } => {
+                    "need_percent and pace_percent must be 1-1000"
+                }
                 _ => "total_mib must be 1-16777216",
             };
             return Err(ConfigError::Card { index, model: card.model.clone(), what });
@@ -96,6 +107,7 @@ mod tests {
             r#"{"node":"a","cards":[{"model":"X","total_mib":0}]}"#,
             r#"{"node":"a","cards":[{"model":"X","total_mib":8,"reserved_mib":8}]}"#,
             r#"{"node":"a","cards":[{"model":"X","total_mib":8,"need_percent":0}]}"#,
+            r#"{"node":"a","cards":[{"model":"X","total_mib":8,"pace_percent":0}]}"#,
             r#"{"node":"a","cards":[{"model":"X","total_mib":8,"vram":1}]}"#,
         ] {
             assert!(NodeConfig::parse(bad).is_err(), "{bad}");

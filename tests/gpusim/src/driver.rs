@@ -136,6 +136,8 @@ pub struct OutOfMemory {
 pub struct Run {
     /// What it truly needs, percent of the published formula.
     pub need_percent: u32,
+    /// How long it takes to load, to grow and at least to hold its memory, percent of the usual.
+    pub pace_percent: u32,
     /// What goes wrong with its work.
     pub spoil: Spoil,
 }

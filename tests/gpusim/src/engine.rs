@@ -107,8 +107,9 @@ fn run(options: &Options) -> Result<(), Death> {
     let mut output = upscale(options, &film, &enlarged, frames, &mut gpu)
         .map_err(dying_in("flashvsr(pipe, frames, args)"))?;
     output.values.truncate(frames::out(frames));
-    while held_since.elapsed() < SHORTEST_HOLD {
-        thread::sleep(SHORTEST_HOLD.saturating_sub(held_since.elapsed()));
+    let shortest_hold = gpu.paced(SHORTEST_HOLD);
+    while held_since.elapsed() < shortest_hold {
+        thread::sleep(shortest_hold.saturating_sub(held_since.elapsed()));
         gpu.work().map_err(dying_in("flashvsr(pipe, frames, args)"))?;
     }
     save(options, &output, film.rate, gpu.spoil())?;

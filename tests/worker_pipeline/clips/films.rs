@@ -57,8 +57,7 @@ pub const TIMES: &[Film] = &[
     film(
         "out.mp4",
         Clip::new("ntsc.mp4", "FILM TONE -c:v libx264 -bf 2 -pix_fmt yuv420p -c:a aac").rate("30000/1001"),
-    )
-    .stands_for_its_kind(),
+    ),
     film(
         "out.mkv",
         Clip::new("ntsc.mkv", "FILM TONE -c:v libx264 -bf 2 -pix_fmt yuv420p -c:a flac").rate("30000/1001"),
@@ -134,8 +133,7 @@ pub const TIMES: &[Film] = &[
             "fragments.mp4",
             "FILM TONE -c:v libx264 -g 12 -bf 2 -pix_fmt yuv420p -c:a aac -movflags frag_keyframe+empty_moov",
         ),
-    )
-    .stands_for_its_kind(),
+    ),
     film(
         "out.mp4",
         Clip::new(
@@ -198,8 +196,7 @@ pub const TIMES: &[Film] = &[
                  -bsf:v setts=pts=PTS:dts=DTS:duration='if(eq(N\\,35)\\,4/TB\\,DURATION)'",
             ),
         )
-    }
-    .stands_for_its_kind(),
+    },
 ];
 
 /// Files and codecs of all kinds.
@@ -211,8 +208,7 @@ pub const FILES: &[Film] = &[
         Clip::new("hevc.ts", "FILM TONE -c:v libx265 -x265-params log-level=error:keyint=12 -pix_fmt yuv420p -c:a ac3"),
     ),
     film("out.mkv", Clip::new("mpeg2.ts", "FILM TONE -c:v mpeg2video -g 12 -bf 2 -q:v 3 -pix_fmt yuv420p -c:a mp2")),
-    film("out.mkv", Clip::new("mpeg2.mpg", "FILM TONE -c:v mpeg2video -g 12 -bf 2 -q:v 3 -pix_fmt yuv420p -c:a mp2"))
-    .stands_for_its_kind(),
+    film("out.mkv", Clip::new("mpeg2.mpg", "FILM TONE -c:v mpeg2video -g 12 -bf 2 -q:v 3 -pix_fmt yuv420p -c:a mp2")),
     film(
         "out.mkv",
         // As a broadcast that was tuned into: its first pictures hang on one that was sent before.
@@ -223,8 +219,7 @@ pub const FILES: &[Film] = &[
         .then(&[Step::Lose(20)]),
     )
     .some(),
-    film("out.mkv", Clip::new("mpeg4.avi", "FILM TONE -c:v mpeg4 -bf 2 -q:v 3 -c:a mp3"))
-    .stands_for_its_kind(),
+    film("out.mkv", Clip::new("mpeg4.avi", "FILM TONE -c:v mpeg4 -bf 2 -q:v 3 -c:a mp3")),
     film(
         "out.mkv",
         // Every sixth picture was dropped when it was taken.
@@ -270,11 +265,9 @@ pub const PICTURES: &[Film] = &[
         .stands_for_its_kind(),
     film("out.mkv", Clip::new("odd-420.mkv", "FILM -c:v ffv1 -level 3 -pix_fmt yuv420p").size(127, 71)),
     film("out.mkv", Clip::new("odd-thrice.mkv", "FILM -c:v libx264 -pix_fmt yuv444p").size(193, 129))
-        .asked(Asked { scale: 3, ..Asked::PLAIN })
-        .stands_for_its_kind(),
+        .asked(Asked { scale: 3, ..Asked::PLAIN }),
     film("out.mp4", Clip::new("four-times.mp4", "FILM -c:v libx264 -pix_fmt yuv420p"))
-        .asked(Asked { scale: 4, ..Asked::PLAIN })
-        .stands_for_its_kind(),
+        .asked(Asked { scale: 4, ..Asked::PLAIN }),
     film(
         "out.mp4",
         Clip::new("anamorphic.mp4", "FILM TONE -vf setsar=16/11 -c:v libx264 -pix_fmt yuv420p -c:a aac"),
@@ -340,8 +333,7 @@ pub const PICTURES: &[Film] = &[
             "FILM -vf scale=out_color_matrix=bt709:out_range=pc,format=yuv420p,\
              setparams=range=pc:colorspace=bt709:color_primaries=bt709:color_trc=bt709 -c:v libx264",
         ),
-    )
-    .stands_for_its_kind(),
+    ),
     film(
         "out.mkv",
         Clip::new(
@@ -428,8 +420,7 @@ pub const STREAMS: &[Film] = &[
             "FILM TONE -c:v libx264 -pix_fmt yuv420p -c:a flac -attach FONT -metadata:s:t mimetype=font/ttf \
              -metadata:s:t filename=font.ttf",
         ),
-    )
-    .stands_for_its_kind(),
+    ),
     film(
         "out.mp4",
         Clip::new(
@@ -445,8 +436,7 @@ pub const STREAMS: &[Film] = &[
             "FILM TONE -c:v libx264 -pix_fmt yuv420p -c:a flac -attach COVER -metadata:s:t mimetype=image/jpeg \
              -metadata:s:t filename=cover.jpg",
         ),
-    )
-    .stands_for_its_kind(),
+    ),
     film(
         "out.mov",
         Clip::new(
@@ -459,8 +449,7 @@ pub const STREAMS: &[Film] = &[
     film(
         "out.mov",
         Clip::new("timecode.mov", "FILM TONE -c:v libx264 -pix_fmt yuv420p -c:a pcm_s16le -timecode 01:02:03:04"),
-    )
-    .stands_for_its_kind(),
+    ),
     film(
         "out.mkv",
         Clip::new(

@@ -29,6 +29,8 @@ pub struct Card {
     pub health: Health,
     /// What an engine truly needs, percent of the published formula.
     pub need_percent: u32,
+    /// How long an engine takes to load, to grow and at least to hold its memory, percent of the usual.
+    pub pace_percent: u32,
     /// What goes wrong with an engine's work.
     pub spoil: Spoil,
     /// For how many more runs; none: until told otherwise.
@@ -44,6 +46,7 @@ impl Card {
             book: Book::new(bytes(config.total_mib), bytes(config.reserved_mib)),
             health: Health::Ok,
             need_percent: config.need_percent,
+            pace_percent: config.pace_percent,
             spoil: Spoil::None,
             spoiled_runs: None,
         }
@@ -269,7 +272,7 @@ impl Node {
             Ok(card) => card,
             Err(fault) => return Reply::Fault(fault),
         };
-        let run = Run { need_percent: card.need_percent, spoil: card.spoil };
+        let run = Run { need_percent: card.need_percent, pace_percent: card.pace_percent, spoil: card.spoil };
         card.spoiled_runs = card.spoiled_runs.map(|runs| runs.saturating_sub(1));
         if card.spoiled_runs == Some(0) {
             (card.spoil, card.spoiled_runs) = (Spoil::None, None);

@@ -77,6 +77,12 @@ impl Gpu {
         self.grow(peak.saturating_sub(demand::weights(options)), GROWTH)
     }
 
+    /// What takes so long usually, on this card.
+    #[must_use]
+    pub fn paced(&self, usual: Duration) -> Duration {
+        usual.saturating_mul(self.run.pace_percent).checked_div(100).unwrap_or(usual)
+    }
+
     /// What goes wrong with the engine's work.
     #[must_use]
     pub fn spoil(&self) -> Spoil {
@@ -103,7 +109,7 @@ impl Gpu {
         let portion = bytes.div_ceil(portions.max(1));
         let mut left = bytes;
         while left > 0 {
-            thread::sleep(PORTION);
+            thread::sleep(self.paced(PORTION));
             let next = portion.min(left);
             self.take(next)?;
             left = left.saturating_sub(next);

@@ -90,6 +90,7 @@ fn described(node: &str, seed: u64, cards: &[(&str, u64)]) -> NodeConfig {
         total_mib: gib.saturating_mul(1024),
         reserved_mib: 0,
         need_percent: 100,
+        pace_percent: 100,
     };
     NodeConfig {
         node: node.to_owned(),
