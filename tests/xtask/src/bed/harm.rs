@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use gpusim::control::GpuState;
 use rustix::process::{Pid, Signal, kill_process};
+use video_upscale::api::keys;
 
 use super::{Bed, NODES, gpus, node};
 
@@ -16,6 +18,24 @@ impl Bed {
     pub fn cordon(&self, away: bool) -> Result<()> {
         let verb = if away { "cordon" } else { "uncordon" };
         self.kubectl(&[&[verb], NODES.as_slice()].concat()).map(drop)
+    }
+
+    /// Takes GPUs out of what the operator may use, as an administrator does; those that it is not said of come back.
+    ///
+    /// # Errors
+    /// When a driver does not answer, or kubectl fails.
+    pub fn exclude(&self, which: impl Fn(&GpuState) -> bool) -> Result<()> {
+        let cards = self.gpus()?;
+        for node in NODES {
+            let here = cards.iter().filter(|card| card.node == node && which(card));
+            let out: Vec<&str> = here.map(|card| card.uuid.as_str()).collect();
+            let note = match out.as_slice() {
+                [] => format!("{}-", keys::EXCLUDE_GPUS),
+                out => format!("{}={}", keys::EXCLUDE_GPUS, out.join(",")),
+            };
+            self.kubectl(&["annotate", "node", node, "--overwrite", &note])?;
+        }
+        Ok(())
     }
 
     /// Lets the simulated driver of a node stand still, so that every call to it hangs, or go on.

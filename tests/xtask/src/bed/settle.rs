@@ -1,5 +1,5 @@
 //! Puts right what an interrupted test or demo, or `cargo xtask gpu`, has left on a bed that runs: held programs, cordoned
-//! nodes, spoilt GPUs, agents without a node, and tenants who never left.
+//! nodes, GPUs that are spoilt or out, agents without a node, and tenants who never left.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -45,6 +45,7 @@ impl Bed {
         for node in NODES {
             self.settle_driver(node).with_context(|| format!("settle the GPUs of {node}"))?;
         }
+        self.exclude(|_| false)?;
         self.agents_are_at_home()?;
         self.tenants_leave()
     }

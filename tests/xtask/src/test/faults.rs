@@ -23,7 +23,7 @@ use story::{Engine, Next, Story};
 
 /// Program of the agents.
 const AGENT: &str = "upscale-agent";
-/// A model of which each node has two cards; the first of `node-a` comes first.
+/// A model of which each node has two cards.
 const MODEL: &str = "A4000";
 /// Time in which an engine is at work.
 const AT_WORK: Duration = Duration::from_secs(60);
@@ -32,14 +32,14 @@ const SILENCE: Duration = Duration::from_secs(120);
 
 /// An exception that has nothing to do with memory: the same step on another card.
 pub async fn an_engine_that_crashes_moves(bed: &Bed, client: &Client) -> Result<()> {
-    let story = Story::begin(bed, client, "crash", json!({})).await?;
+    let story = Story::begin(bed, client, "crash", SECONDS, json!({})).await?;
     let first = spoil(bed, Spoil::Crash)?;
     story.end(&first, "EngineError", Next::AnotherGpu, async |_| Ok(())).await
 }
 
 /// Exit status 0 with a black picture in the middle: refused, and done again on another card.
 pub async fn a_black_picture_is_refused(bed: &Bed, client: &Client) -> Result<()> {
-    let story = Story::begin(bed, client, "black", json!({})).await?;
+    let story = Story::begin(bed, client, "black", SECONDS, json!({})).await?;
     let first = spoil(bed, Spoil::BlackFrame)?;
     story.end(&first, "BadOutput", Next::AnotherGpu, async |_| Ok(())).await
 }
@@ -60,7 +60,7 @@ pub async fn an_invisible_gpu_is_noticed(bed: &Bed, client: &Client) -> Result<(
 }
 
 async fn pinned(bed: &Bed, client: &Client, name: &str, mode: PinMode, verdict: &str) -> Result<()> {
-    let story = Story::begin(bed, client, name, json!({})).await?;
+    let story = Story::begin(bed, client, name, SECONDS, json!({})).await?;
     let card = first_card(bed)?;
     bed.control(&card.node)?.run(&Command::Pin { mode })?;
     let outcome = story.end(&card, verdict, Next::AnotherNode, async |_| Ok(())).await;
@@ -71,7 +71,7 @@ async fn pinned(bed: &Bed, client: &Client, name: &str, mode: PinMode, verdict: 
 /// While no agent speaks, a neighbour takes the card that the last report calls free: the pre-check leaves, and the
 /// step stays.
 pub async fn a_card_taken_behind_a_silent_agent_is_left(bed: &Bed, client: &Client) -> Result<()> {
-    let story = Story::begin(bed, client, "busy", json!({})).await?;
+    let story = Story::begin(bed, client, "busy", SECONDS, json!({})).await?;
     let card = first_card(bed)?;
     ensure!(bed.signal(AGENT, Signal::STOP)? == bed.nodes().len(), "an agent is missing");
     let outcome = async {
@@ -86,7 +86,7 @@ pub async fn a_card_taken_behind_a_silent_agent_is_left(bed: &Bed, client: &Clie
 
 /// The agents are silent while a neighbour takes what the engine still wants: the text and the view before decide.
 pub async fn a_neighbour_behind_a_silent_agent_is_blamed(bed: &Bed, client: &Client) -> Result<()> {
-    let story = Story::begin(bed, client, "silent", json!({})).await?;
+    let story = Story::begin(bed, client, "silent", SECONDS, json!({})).await?;
     let card = first_card(bed)?;
     let outcome = story
         .end(&card, "ForeignProcess", Next::AnotherGpu, async |engine: Engine| {
@@ -102,7 +102,7 @@ pub async fn a_neighbour_behind_a_silent_agent_is_blamed(bed: &Bed, client: &Cli
 
 /// Memory that no process holds: nobody's step falls, and the card is out until the memory is back.
 pub async fn leaked_memory_is_nobodys_fault(bed: &Bed, client: &Client) -> Result<()> {
-    let story = Story::begin(bed, client, "leak", json!({})).await?;
+    let story = Story::begin(bed, client, "leak", SECONDS, json!({})).await?;
     let card = first_card(bed)?;
     let gpu = || card.uuid.parse().context("read the card's UUID");
     let outcome = story
@@ -124,7 +124,7 @@ pub async fn leaked_memory_is_nobodys_fault(bed: &Bed, client: &Client) -> Resul
 
 /// A card that falls off the bus under an engine.
 pub async fn a_lost_card_is_left(bed: &Bed, client: &Client) -> Result<()> {
-    let story = Story::begin(bed, client, "lost", json!({})).await?;
+    let story = Story::begin(bed, client, "lost", SECONDS, json!({})).await?;
     let card = first_card(bed)?;
     let gpu = || card.uuid.parse().context("read the card's UUID");
     let outcome = story
@@ -144,7 +144,7 @@ pub async fn a_lost_card_is_left(bed: &Bed, client: &Client) -> Result<()> {
 /// The kernel ends an engine whose limit is too low: shorter pieces, the same step.
 pub async fn an_engine_without_host_memory_works_in_pieces(bed: &Bed, client: &Client) -> Result<()> {
     // Who arrives has left before, with all that was theirs: the profile comes after.
-    let story = Story::begin(bed, client, "lean", json!({"profile": "lean"})).await?;
+    let story = Story::begin(bed, client, "lean", LEAN_SECONDS, json!({"profile": "lean"})).await?;
     let profiles: Api<UpscaleProfile> = Api::all(client.clone());
     let mut lean = profiles.get("flashvsr").await.context("read the profile")?;
     lean.metadata = kube::core::ObjectMeta {
@@ -161,7 +161,7 @@ pub async fn an_engine_without_host_memory_works_in_pieces(bed: &Bed, client: &C
 
 /// A pod that is evicted as by a drain comes back at its step and nothing is counted.
 pub async fn an_evicted_pod_comes_back(bed: &Bed, client: &Client) -> Result<()> {
-    let story = Story::begin(bed, client, "evicted", json!({})).await?;
+    let story = Story::begin(bed, client, "evicted", SECONDS, json!({})).await?;
     let pods: Api<Pod> = Api::namespaced(client.clone(), story.namespace());
     let card = first_card(bed)?;
     story
@@ -176,7 +176,7 @@ pub async fn an_evicted_pod_comes_back(bed: &Bed, client: &Client) -> Result<()>
 /// A node whose kubelet is silent and that is declared out of service: its pod is lost while the engine still runs.
 /// The segment comes back elsewhere at its step; the card stays out until its node is back and the memory free.
 pub async fn a_lost_nodes_pod_comes_back_elsewhere(bed: &Bed, client: &Client) -> Result<()> {
-    let story = Story::begin(bed, client, "node", json!({})).await?;
+    let story = Story::begin(bed, client, "node", SECONDS, json!({})).await?;
     let card = first_card(bed)?;
     let nodes: Api<Node> = Api::all(client.clone());
     // A run that does not end by itself: the process must outlive its pod.
@@ -217,10 +217,15 @@ fn is_silent(node: Option<&Node>) -> bool {
 const GROWS_MIB: u64 = 1024;
 /// Memory that a neighbour leaves free, MiB; no step runs in that.
 const LEFT_MIB: u64 = 1536;
-/// What the engine of the lean profile is said to need without pictures, MiB.
-const LEAN_BASE_MIB: i32 = 256;
+/// What the engine of the lean profile is said to need without pictures, MiB: with half of what it needs for pictures,
+/// much less than it takes.
+const LEAN_BASE_MIB: i32 = 32;
+/// Length of its film: in two pieces each reads less than the whole, its context included.
+const LEAN_SECONDS: u32 = 5;
+/// Length of all others.
+const SECONDS: u32 = 2;
 
-/// The card that a job on cards of [`MODEL`] gets first.
+/// The card that a story's first attempt gets.
 fn first_card(bed: &Bed) -> Result<GpuState> {
     let card = bed.gpus()?.into_iter().find(|gpu| gpu.model.contains(MODEL));
     card.with_context(|| format!("there is no {MODEL}"))

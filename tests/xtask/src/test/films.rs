@@ -20,6 +20,8 @@ use crate::job::{Job, manifest, summary};
 const LIMIT: Duration = Duration::from_secs(180);
 /// How many times as large the films become.
 const SCALE: u32 = 2;
+/// Length of the films.
+const SECONDS: u32 = 2;
 
 /// A kind of film.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,10 +58,11 @@ impl fmt::Display for Kind {
 }
 
 impl Kind {
-    /// Two seconds of `film` as a film of this kind; the sound is copied.
-    pub fn make(self, programs: &FilmPrograms, film: &Path, target: &Path) -> Result<()> {
+    /// The first seconds of `film` as a film of this kind; the sound is copied.
+    pub fn make(self, programs: &FilmPrograms, film: &Path, seconds: u32, target: &Path) -> Result<()> {
         let mut command = Command::new(&programs.ffmpeg);
-        command.args(["-v", "error", "-nostdin", "-y", "-i"]).arg(film).args(["-t", "2", "-c:a", "copy"]);
+        command.args(["-v", "error", "-nostdin", "-y", "-i"]).arg(film);
+        command.args(["-t", &seconds.to_string(), "-c:a", "copy"]);
         match self.codec {
             Codec::H264 => command.args(["-c:v", "libx264"]),
             Codec::Hevc => {
@@ -94,7 +97,7 @@ pub async fn run(bed: &Bed, client: &Client, kind: &Kind) -> Result<()> {
 async fn upscale(programs: &FilmPrograms, tenant: &Tenant, kind: Kind) -> Result<()> {
     let (from, to) = (format!("in.{}", kind.container), format!("out.{}", kind.container));
     let path = tenant.volume().join(&from);
-    kind.make(programs, tenant.film(), &path)?;
+    kind.make(programs, tenant.film(), SECONDS, &path)?;
     let source = Film::decode(programs, &path)?;
     let spec = json!({"scale": SCALE, "encode": {"preset": "Fast"}});
     let manifest = manifest("film", "media", &from, &to, spec);

@@ -7,6 +7,7 @@ use gpusim::journal::{self, Event};
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
+use video_upscale::api::keys;
 
 use super::tenant::Tenant;
 use crate::bed::{Bed, UpOptions};
@@ -20,6 +21,7 @@ pub async fn heals(bed: &Bed, client: &Client) -> Result<()> {
     let tenant = Tenant::arrive(bed, client.clone(), "left").await?;
     tenant.without_agents().await?;
     bed.cordon(true)?;
+    bed.exclude(|_| true)?;
     bed.hog_process(NODE, "0", LEFT_MIB)?;
     let mut driver = bed.control(NODE)?;
     driver.run(&Command::Pin { mode: PinMode::Swap })?;
@@ -54,6 +56,8 @@ pub async fn heals(bed: &Bed, client: &Client) -> Result<()> {
     for node in nodes.list(&ListParams::default()).await?.items {
         let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
         ensure!(!cordoned, "{} is still cordoned", node.name_any());
+        let excludes = node.annotations().contains_key(keys::EXCLUDE_GPUS);
+        ensure!(!excludes, "{} still keeps its GPUs out", node.name_any());
     }
     let namespaces: Api<Namespace> = Api::all(client.clone());
     ensure!(namespaces.get_opt(&tenant.namespace).await?.is_none(), "the tenant is still there");

@@ -30,7 +30,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 const SETTLED: Duration = Duration::from_secs(180);
 /// How many times as large the film becomes.
 const SCALE: u32 = 2;
-/// Two seconds of film, and what becomes of them.
+/// The film, and what becomes of it.
 const SOURCE: &str = "short.mkv";
 const RESULT: &str = "out.mkv";
 /// An engine that holds less still loads its weights, and so will want more.
@@ -96,13 +96,19 @@ pub struct Story<'a> {
 }
 
 impl<'a> Story<'a> {
-    /// A tenant, once the agents tell of every card as it is, so that it is known which comes first; `spec` is merged into
-    /// the spec of the job to come.
-    pub async fn begin(bed: &'a Bed, client: &'a Client, name: &'a str, spec: Value) -> Result<Self> {
+    /// A tenant with so many seconds of film, once the agents tell of every card as it is; `spec` is merged into the spec of
+    /// the job to come.
+    pub async fn begin(
+        bed: &'a Bed,
+        client: &'a Client,
+        name: &'a str,
+        seconds: u32,
+        spec: Value,
+    ) -> Result<Self> {
         Tenant::leave(bed, client, name).await?;
         let tenant = Tenant::arrive(bed, client.clone(), name).await?;
         let [kind, ..] = films::KINDS;
-        kind.make(&bed.film_programs()?, tenant.film(), &tenant.volume().join(SOURCE))?;
+        kind.make(&bed.film_programs()?, tenant.film(), seconds, &tenant.volume().join(SOURCE))?;
         let cards = bed.gpus()?;
         for node in bed.nodes() {
             let as_they_are = |report: &Report| {
@@ -129,6 +135,7 @@ impl<'a> Story<'a> {
         accident: impl AsyncFnOnce(Engine<'_>) -> Result<()>,
     ) -> Result<()> {
         let outcome = self.play(card, verdict, next, accident).await;
+        self.bed.exclude(|_| false)?;
         outcome.and(Tenant::leave(self.bed, self.client, self.name).await)
     }
 
@@ -146,6 +153,8 @@ impl<'a> Story<'a> {
             spec.extend(more.clone());
         }
         let manifest = manifest("film", "media", SOURCE, RESULT, spec);
+        // Whatever a card has been through before, the first attempt has no other.
+        self.bed.exclude(|gpu| gpu.uuid != card.uuid)?;
         let job = Job::create(self.client, &self.tenant.namespace, &manifest).await?;
         let names: BTreeMap<String, String> = self
             .bed
@@ -155,7 +164,9 @@ impl<'a> Story<'a> {
             .collect();
         let watch = Watch::start(self.client, &job, &names);
         let accident = async {
-            accident(self.first_engine(&job, card).await?).await.context("the accident did not happen")
+            let engine = self.first_engine(&job, card).await?;
+            self.bed.exclude(|_| false)?;
+            accident(engine).await.context("the accident did not happen")
         };
         let follow = async {
             let ended = tokio::time::timeout(LIMIT, watch.until_finished(&job)).await;
