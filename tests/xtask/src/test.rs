@@ -14,21 +14,26 @@ mod settling;
 mod tenant;
 mod upgrade;
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use futures::FutureExt;
+use tokio::sync::watch;
 
 use crate::bed::{self, Bed, UpOptions};
 use crate::demo;
+use cargo::{Group, Rank};
 use tenant::Tenant;
 
 /// What to run.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
-    /// The release run: 20 kills of the controller on the bed instead of 3, 12 faults of nodes and GPUs instead of 3, the
+    /// The release run: 20 runs of the demo with a kill of the controller instead of one with
+    /// 3, 12 faults of nodes and GPUs instead of 3, the
     /// controller's death at every write instead of at a sample, 200 races of two controllers instead of 6, 100,000 cases
     /// of each property test instead of 2,000, every awkward film in every variant instead of one of each kind, and the
     /// figures of a cluster of 10,000 GPUs instead of 320
@@ -106,7 +111,7 @@ pub fn run(options: &Options) -> Result<()> {
         Err(error) => {
             tally.record("bed::up", started, Err(error));
             if options.only.is_none() {
-                tally.count("cargo test", cargo::tests_without_bed().run());
+                tally.count("cargo test, what needs no bed", cargo::tests_without_bed().run());
             }
         }
     }
@@ -145,11 +150,40 @@ fn refuse_to_lose(bed: &Bed) -> Result<()> {
 fn on_the_bed(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()> {
     // The definitions are tested on an API server that nobody else watches.
     bed.remove_chart()?;
-    if options.only.is_none() {
-        // Some of them play kubelets of their own, so the real ones must not take their pods.
-        bed.cordon(true)?;
-        tally.count("cargo test", cargo::tests(bed, options.full).and_then(cargo::Stage::run));
+    let computing = if options.only.is_none() { Some(of_cargo(bed, options, tally)?) } else { None };
+    let outcome = on_nodes(bed, options, tally);
+    if let Some(computing) = computing {
+        tally.count(Group::Computing.name(), joined(computing));
     }
+    outcome
+}
+
+/// A stage of cargo under way.
+type Beside = thread::JoinHandle<Result<cargo::Counts>>;
+
+fn joined(beside: Beside) -> Result<cargo::Counts> {
+    beside.join().map_err(|_| anyhow!("the reader of its output panicked")).and_then(|ended| ended)
+}
+
+/// The tests of cargo. Those that compute and wait for nobody are still under way at the end: the tests on the bed mostly
+/// wait.
+fn of_cargo(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<Beside> {
+    let built = Instant::now();
+    tally.record("cargo test --no-run", built, cargo::build(options.full).run().map(|_| ()));
+    let tests = |group| cargo::tests(bed, group, options.full);
+    let timed = tests(Group::Timed)?;
+    let timed = thread::spawn(move || timed.run_aside(Rank::Equal));
+    // Some play kubelets of their own, so the real ones must not take their pods.
+    bed.cordon(true)?;
+    tally.count(Group::AskTheServer.name(), tests(Group::AskTheServer).and_then(cargo::Stage::run));
+    tally.count(Group::Timed.name(), joined(timed));
+    println!("== the other tests of cargo run beside those on the bed; what they print comes after those");
+    let computing = tests(Group::Computing)?;
+    Ok(thread::spawn(move || computing.run_aside(Rank::Last)))
+}
+
+/// The tests that need the nodes and the chart.
+fn on_nodes(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()> {
     bed.cordon(false)?;
     let started = Instant::now();
     let installed = bed.remove_chart().and_then(|()| bed.install_chart());
@@ -162,22 +196,23 @@ fn on_the_bed(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()> {
     runtime.block_on(scenarios(bed, options, tally))
 }
 
-/// The tests on the bed, one after the other.
+/// The tests on the bed: one after the other, or side by side where neither sees what the other does.
 struct Scenarios<'a> {
     options: &'a Options,
-    tally: &'a mut Tally,
+    tally: RefCell<&'a mut Tally>,
 }
 
 impl Scenarios<'_> {
     /// Runs a test if it is wanted; nothing of it happens before.
-    async fn test(&mut self, name: &str, test: impl Future<Output = Result<()>>) {
+    async fn test(&self, name: &str, test: impl Future<Output = Result<()>>) {
         if !self.options.wants(name) {
             return;
         }
         let began = Instant::now();
         let outcome = guarded(test).await;
-        self.tally.on_the_bed += 1;
-        self.tally.record(name, began, outcome);
+        let mut tally = self.tally.borrow_mut();
+        tally.on_the_bed += 1;
+        tally.record(name, began, outcome);
     }
 }
 
@@ -212,28 +247,48 @@ macro_rules! on_the_bed {
 
 async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()> {
     let client = bed.client().await?;
-    let mut all = Scenarios { options, tally };
+    let all = Scenarios { options, tally: RefCell::new(tally) };
     all.test("demo::a_film_comes_out_past_a_neighbour_and_an_out_of_memory_end", async {
         demo::scenario(bed, &demo::Options::default()).await.map(|_| ())
     })
     .await;
+    // What these tenants get wrong is seen before any GPU is looked for.
+    let bad_inputs = async {
+        bad_inputs!(
+            bed,
+            &client,
+            all,
+            [
+                a_missing_source_is_named,
+                a_source_that_is_no_film_is_refused,
+                a_missing_claim_needs_the_user,
+                an_existing_destination_is_not_overwritten,
+                a_spec_against_the_rules_is_refused_at_once,
+                a_missing_profile_is_named,
+                a_scale_that_is_not_offered_is_named,
+                a_quota_that_refuses_pods_is_named,
+            ]
+        );
+    };
+    let faults = async {
+        on_the_bed!(
+            faults,
+            bed,
+            &client,
+            all,
+            [a_black_picture_is_refused, an_ignored_pin_is_noticed, leaked_memory_is_nobodys_fault]
+        );
+    };
+    futures::join!(bad_inputs, faults);
     bad_inputs!(
         bed,
         &client,
         all,
         [
-            a_missing_source_is_named,
-            a_source_that_is_no_film_is_refused,
-            a_missing_claim_needs_the_user,
             a_volume_in_use_elsewhere_is_named,
-            an_existing_destination_is_not_overwritten,
-            a_spec_against_the_rules_is_refused_at_once,
-            a_missing_profile_is_named,
-            a_scale_that_is_not_offered_is_named,
             cards_that_are_too_small_are_counted,
             cordoned_nodes_are_named,
             full_nodes_are_named,
-            a_quota_that_refuses_pods_is_named,
             missing_reports_are_named,
         ]
     );
@@ -251,16 +306,23 @@ async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()
             memory_that_a_host_process_takes_is_told_within_ten_seconds,
             every_process_is_told_with_its_owner,
             a_lost_card_an_xid_and_a_reload_are_told_within_fifteen_seconds,
-            a_driver_that_hangs_ends_liveness_and_no_metrics,
         ]
     );
-    on_the_bed!(
-        faults,
-        bed,
-        &client,
-        all,
-        [a_black_picture_is_refused, an_ignored_pin_is_noticed, leaked_memory_is_nobodys_fault]
+    // While one node's driver hangs the films come out on the other.
+    let (hangs, hung) = watch::channel(false);
+    let hang = all.test(
+        "agent::a_driver_that_hangs_ends_liveness_and_no_metrics",
+        agent::a_driver_that_hangs_ends_liveness_and_no_metrics(bed, &client, hangs),
     );
+    let films = async {
+        // Without a hang the sender is gone, and there is nothing to wait for.
+        let mut hung = hung;
+        hung.wait_for(|told| *told).await.map(|_| ()).unwrap_or_default();
+        for kind in films::KINDS {
+            all.test(&format!("films::{kind}"), films::run(bed, &client, &kind)).await;
+        }
+    };
+    futures::join!(hang, films);
     if options.full || options.only.is_some() {
         on_the_bed!(
             faults,
@@ -280,11 +342,8 @@ async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()
             ]
         );
     }
-    for kind in films::KINDS {
-        all.test(&format!("films::{kind}"), films::run(bed, &client, &kind)).await;
-    }
-    for kill in kills::plan(if options.full { 20 } else { 3 }) {
-        all.test(&format!("kills::{kill}"), kills::run(bed, &client, &kill)).await;
+    for deaths in kills::plan(options.full) {
+        all.test(&format!("kills::{deaths}"), kills::run(bed, &client, &deaths)).await;
     }
     all.test("bed::up_heals_what_an_interrupted_test_has_left", settling::heals(bed, &client)).await;
     Ok(())
@@ -297,7 +356,7 @@ async fn guarded(test: impl Future<Output = Result<()>>) -> Result<()> {
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            Err(anyhow::anyhow!("panicked: {text}"))
+            Err(anyhow!("panicked: {text}"))
         }
     }
 }

@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use serde_json::json;
+use tokio::sync::watch;
 use video_upscale::api::report::{Health, Kind, Report, State};
 
 use crate::bed::{Bed, OPERATOR_NAMESPACE};
@@ -140,19 +141,24 @@ pub async fn a_lost_card_an_xid_and_a_reload_are_told_within_fifteen_seconds(
 }
 
 /// While the driver's daemon stands still, liveness fails after two minutes, and metrics are answered all the time.
-pub async fn a_driver_that_hangs_ends_liveness_and_no_metrics(bed: &Bed, client: &Client) -> Result<()> {
+/// `told` becomes true when the Node says so.
+pub async fn a_driver_that_hangs_ends_liveness_and_no_metrics(
+    bed: &Bed,
+    client: &Client,
+    told: watch::Sender<bool>,
+) -> Result<()> {
     let agent = Told::of(client, "node-b");
     settled(bed, &agent, "0").await?;
     let pod = agent.pod().await?;
     bed.hold_driver("node-b", true)?;
-    let outcome = hangs(&agent, &pod).await;
+    let outcome = hangs(&agent, &pod, &told).await;
     bed.hold_driver("node-b", false)?;
     outcome?;
     agent.until("the agent sees again", SETTLED, |report| report.state == State::Ok).await?;
     Ok(())
 }
 
-async fn hangs(agent: &Told, pod: &Pod) -> Result<()> {
+async fn hangs(agent: &Told, pod: &Pod, told: &watch::Sender<bool>) -> Result<()> {
     let began = Instant::now();
     let mut look = tokio::time::interval(Duration::from_secs(1));
     let mut stuck = None;
@@ -163,6 +169,7 @@ async fn hangs(agent: &Told, pod: &Pod) -> Result<()> {
         if stuck.is_none() && metrics.contains("upscale_agent_state{state=\"nvml-stuck\"} 1") {
             agent.until("the hang is told", FAULT, |report| report.state == State::NvmlStuck).await?;
             stuck = Some(began.elapsed());
+            told.send_replace(true);
         }
         let (live, why) = Told::ask(pod, "/livez")?;
         if !live {

@@ -1,14 +1,16 @@
 //! The stages that cargo runs, and the counts in what it prints.
 
 use std::env::{join_paths, split_paths};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::bed::Bed;
 
+/// Cases of each property test in the usual run.
+const CASES: &str = "2000";
 /// What a test prints that finds nothing to try itself on.
 const SKIPPED: &str = "SKIPPED: ";
 
@@ -48,15 +50,69 @@ pub fn docs() -> Stage {
     stage
 }
 
-/// All tests of the workspace, with the bed's API server and tools. `full` has fifty times the cases, which need
+/// The test programs of the workspace, by what they need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// They ask the bed's API server, which nobody else may use meanwhile.
+    AskTheServer,
+    /// They hold what programs do against the clock, and mostly wait.
+    Timed,
+    /// They need programs and processors only.
+    Computing,
+}
+
+impl Group {
+    /// What cargo calls them.
+    fn targets(self) -> &'static [&'static str] {
+        match self {
+            Self::AskTheServer => &["--test", "admission", "--test", "crash", "--test", "scale"],
+            Self::Timed => &["--test", "bed", "--test", "driver"],
+            Self::Computing => {
+                &["--lib", "--bins", "--test", "chart", "--test", "crds_in_sync", "--test", "worker_pipeline"]
+            }
+        }
+    }
+
+    /// What its stage is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AskTheServer => "cargo test, what asks the API server",
+            Self::Timed => "cargo test, what waits",
+            Self::Computing => "cargo test, what computes",
+        }
+    }
+}
+
+/// How a stage that runs beside others shares the processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rank {
+    /// As everybody.
+    Equal,
+    /// It takes what others leave.
+    Last,
+}
+
+/// Builds all tests of the workspace.
+pub fn build(full: bool) -> Stage {
+    let mut stage = stage("cargo test --no-run", &["test", "--workspace", "--no-run"]);
+    if full {
+        stage.command.args(["--profile", "full"]);
+    }
+    stage
+}
+
+/// Tests of the workspace, with the bed's API server and tools. `full` has fifty times the cases, which need
 /// optimised code.
-pub fn tests(bed: &Bed, full: bool) -> Result<Stage> {
-    let mut stage = stage("cargo test", &["test", "--workspace", "--no-fail-fast"]);
-    stage.command.env("PROPTEST_CASES", if full { "100000" } else { "2000" });
+pub fn tests(bed: &Bed, group: Group, full: bool) -> Result<Stage> {
+    let mut stage = stage(group.name(), &["test", "--workspace", "--no-fail-fast"]);
+    stage.command.args(group.targets());
+    stage.command.env("PROPTEST_CASES", if full { "100000" } else { CASES });
     if full {
         stage.command.args(["--profile", "full"]).env("UPSCALE_TEST_FULL", "1");
     }
-    stage.command.env("UPSCALE_TEST_KUBECONFIG", bed.kubeconfig());
+    if group == Group::AskTheServer {
+        stage.command.env("UPSCALE_TEST_KUBECONFIG", bed.kubeconfig());
+    }
     stage.command.envs(bed.tool_environment()?);
     let programs = bed.film_programs()?;
     // The stand-in engine finds them as the real program does: by name.
@@ -82,7 +138,7 @@ pub fn tests_without_bed() -> Stage {
         "bed",
     ];
     let mut stage = stage("cargo test, what needs no bed", &args);
-    stage.command.env("PROPTEST_CASES", "2000");
+    stage.command.env("PROPTEST_CASES", CASES);
     stage
 }
 
@@ -98,19 +154,51 @@ impl Stage {
         println!("== {}", self.name);
         let mut child = self.command.stdout(Stdio::piped()).spawn().context("start cargo")?;
         let stdout = child.stdout.take().context("read what cargo prints")?;
-        let mut counts = Counts::default();
-        for line in BufReader::new(stdout).lines() {
-            let line = line.context("read what cargo prints")?;
-            println!("{line}");
-            counts.read(&line);
-        }
-        let status = child.wait().context("wait for cargo")?;
-        ensure!(status.success() || !counts.failed.is_empty(), "{} ended with {status}", self.name);
-        Ok(counts)
+        let counts = Counts::of(stdout, |line| println!("{line}"))?;
+        counts.unless_it_failed(self.name, child)
+    }
+
+    /// As [`Self::run`], and shows what it has printed when it has ended.
+    pub fn run_aside(self, rank: Rank) -> Result<Counts> {
+        let (reader, writer) = std::io::pipe().context("make a pipe")?;
+        let mut nice = Command::new("nice");
+        nice.args(["-n", if rank == Rank::Last { "19" } else { "0" }])
+            .arg(self.command.get_program())
+            .args(self.command.get_args());
+        nice.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        nice.stderr(writer.try_clone().context("copy a pipe's end")?).stdout(writer);
+        let child = nice.spawn().context("start cargo")?;
+        // It holds the pipe open.
+        drop(nice);
+        let mut printed = String::new();
+        let counts = Counts::of(reader, |line| {
+            printed.push_str(line);
+            printed.push('\n');
+        });
+        print!("== {}\n{printed}", self.name);
+        counts?.unless_it_failed(self.name, child)
     }
 }
 
 impl Counts {
+    /// Of all that a call prints.
+    fn of(printed: impl Read, mut show: impl FnMut(&str)) -> Result<Self> {
+        let mut counts = Self::default();
+        for line in BufReader::new(printed).lines() {
+            let line = line.context("read what cargo prints")?;
+            show(&line);
+            counts.read(&line);
+        }
+        Ok(counts)
+    }
+
+    /// Fails if the call failed without naming a failed test.
+    fn unless_it_failed(self, name: &str, mut child: Child) -> Result<Self> {
+        let status = child.wait().context("wait for cargo")?;
+        ensure!(status.success() || !self.failed.is_empty(), "{name} ended with {status}");
+        Ok(self)
+    }
+
     fn read(&mut self, line: &str) {
         if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
             self.failed.push(name.to_owned());
@@ -131,6 +219,28 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_test_program_is_in_one_group() {
+        let metadata = Command::new(env!("CARGO"))
+            .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+            .output()
+            .unwrap();
+        let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).unwrap();
+        let targets = metadata["packages"].as_array().unwrap().iter();
+        let targets = targets.flat_map(|package| package["targets"].as_array().unwrap());
+        let named = |group: Group, name: &str| group.targets().contains(&name);
+        for target in targets {
+            let (kind, name) = (target["kind"][0].as_str().unwrap(), target["name"].as_str().unwrap());
+            if kind == "test" {
+                let groups =
+                    [Group::AskTheServer, Group::Timed, Group::Computing].map(|group| named(group, name));
+                assert_eq!(groups.iter().filter(|named| **named).count(), 1, "{name}");
+            }
+            // Examples in documentation would be a third group.
+            assert!(kind != "lib" || target["doctest"] == false, "{name}: set doctest = false");
+        }
+    }
 
     #[test]
     fn counts_are_read_from_what_cargo_prints() {

@@ -37,18 +37,39 @@ impl fmt::Display for Kill {
     }
 }
 
-/// The instants of a run with that many kills; the same each time.
-pub fn plan(count: u32) -> Vec<Kill> {
-    let spread = (1..count).map(|n| Kill::AtPodChange(n * 97 % 83 + 3));
-    std::iter::once(Kill::BetweenClaimAndPod).chain(spread).collect()
+/// The deaths in one run of the scenario, each after the last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deaths(Vec<Kill>);
+
+impl fmt::Display for Deaths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<String> = self.0.iter().map(Kill::to_string).collect();
+        f.write_str(&all.join("_then_"))
+    }
 }
 
-/// One run of the scenario with one death in it.
-pub async fn run(bed: &Bed, client: &Client, kill: &Kill) -> Result<()> {
-    let options = demo::Options::quiet(&format!("kill-{kill}").replace('_', "-"));
+/// The runs, the same each time: three deaths in one, or twenty in one each.
+pub fn plan(full: bool) -> Vec<Deaths> {
+    let all = |count| {
+        let spread = (1..count).map(|n| Kill::AtPodChange(n * 97 % 83 + 3));
+        std::iter::once(Kill::BetweenClaimAndPod).chain(spread)
+    };
+    if full { all(20).map(|kill| Deaths(vec![kill])).collect() } else { vec![Deaths(all(3).collect())] }
+}
+
+/// One run of the scenario.
+pub async fn run(bed: &Bed, client: &Client, deaths: &Deaths) -> Result<()> {
+    let options = demo::Options::quiet("kill");
     let scenario = demo::scenario(bed, &options);
-    let (outcome, killed) = tokio::join!(scenario, tokio::time::timeout(LIMIT, strike(client, bed, kill)));
-    killed.with_context(|| format!("the instant {kill} did not come"))??;
+    let strikes = async {
+        for kill in &deaths.0 {
+            let struck = tokio::time::timeout(LIMIT, strike(client, bed, kill)).await;
+            struck.with_context(|| format!("the instant {kill} did not come"))??;
+        }
+        anyhow::Ok(())
+    };
+    let (outcome, killed) = tokio::join!(scenario, strikes);
+    killed?;
     outcome?;
     ensure!(learned(client).await? > 0, "what the run taught of memory did not survive the death");
     Ok(())
@@ -115,8 +136,15 @@ mod tests {
 
     #[test]
     fn one_kill_is_between_claim_and_pod() {
-        let kills = plan(20);
-        assert_eq!(kills.len(), 20);
-        assert_eq!(kills.iter().filter(|k| **k == Kill::BetweenClaimAndPod).count(), 1);
+        for (full, runs, deaths) in [(false, 1, 3), (true, 20, 20)] {
+            let plan = plan(full);
+            let all: Vec<&Kill> = plan.iter().flat_map(|run| &run.0).collect();
+            assert_eq!((plan.len(), all.len()), (runs, deaths));
+            assert_eq!(all.iter().filter(|kill| ***kill == Kill::BetweenClaimAndPod).count(), 1);
+        }
+        assert_eq!(
+            plan(false)[0].to_string(),
+            "between_claim_and_pod_then_at_pod_change_17_then_at_pod_change_31"
+        );
     }
 }
