@@ -4,6 +4,7 @@
 //! the next `up` or `down` clears whatever a crash has left. A bed that runs as it should is left as it is; one that
 //! does not is cleared and made anew, with its volumes. What tests have changed on one that runs, `up` puts right.
 
+mod audit;
 mod chart;
 mod clearing;
 mod containerd;
@@ -44,6 +45,7 @@ use layout::Addresses;
 use record::Record;
 
 pub use crate::images::PAUSE_IMAGE;
+pub use audit::Since;
 pub use layout::{Layout, NODES};
 pub use objects::namespace;
 pub use settle::{MADE_FOR, NOWHERE, TENANT, TENANT_PREFIX, TEST};

@@ -5,6 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use futures::{StreamExt, TryStreamExt};
 use kube::api::{Api, DeleteParams, PostParams};
+use kube::runtime::conditions::is_deleted;
+use kube::runtime::wait::await_condition;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
@@ -116,6 +118,14 @@ impl Job {
     /// Waits for either end.
     pub async fn wait_for_end(&self, limit: Duration) -> Result<VideoUpscale> {
         self.wait_for("an end", limit, finished).await
+    }
+
+    /// Waits until it is deleted.
+    pub async fn wait_until_gone(&self, limit: Duration) -> Result<()> {
+        let gone = await_condition(self.api.clone(), &self.name, is_deleted(&self.uid));
+        let gone = tokio::time::timeout(limit, gone).await;
+        let _deleted = gone.with_context(|| format!("{} is still there after {limit:?}", self.name))??;
+        Ok(())
     }
 }
 

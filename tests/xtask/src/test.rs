@@ -10,6 +10,8 @@ mod cargo;
 mod faults;
 mod films;
 mod kills;
+mod removal;
+mod rights;
 mod settling;
 mod tenant;
 mod upgrade;
@@ -247,6 +249,7 @@ macro_rules! on_the_bed {
 
 async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()> {
     let client = bed.client().await?;
+    let since = bed.audit_end();
     let all = Scenarios { options, tally: RefCell::new(tally) };
     all.test("demo::a_film_comes_out_past_a_neighbour_and_an_out_of_memory_end", async {
         demo::scenario(bed, &demo::Options::default()).await.map(|_| ())
@@ -261,6 +264,7 @@ async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()
             [
                 a_missing_source_is_named,
                 a_source_that_is_no_film_is_refused,
+                a_failed_job_goes_when_its_time_is_up,
                 a_missing_claim_needs_the_user,
                 an_existing_destination_is_not_overwritten,
                 a_spec_against_the_rules_is_refused_at_once,
@@ -345,6 +349,11 @@ async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()
     for deaths in kills::plan(options.full) {
         all.test(&format!("kills::{deaths}"), kills::run(bed, &client, &deaths)).await;
     }
+    if options.only.is_none() {
+        let rights = async { rights::all_are_used_and_no_other_is_wanted(bed, &client, since?).await };
+        all.test("chart::all_rights_are_used_and_no_other_is_wanted", rights).await;
+    }
+    all.test("chart::removal_leaves_nothing", removal::leaves_nothing(bed, &client)).await;
     all.test("bed::up_heals_what_an_interrupted_test_has_left", settling::heals(bed, &client)).await;
     Ok(())
 }

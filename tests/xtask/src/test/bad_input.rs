@@ -26,6 +26,9 @@ const MOST_PODS: usize = 1;
 /// Time after the reason has shown in which a loop would make the next pod.
 const QUIET: Duration = Duration::from_secs(3);
 
+/// Time after its end in which a job is still there to be looked at.
+const TTL_SECONDS: u32 = 6;
+
 /// What must be said of a job.
 struct Said {
     kind: ConditionType,
@@ -101,6 +104,13 @@ pub async fn a_source_that_is_no_film_is_refused(tenant: Tenant) -> Result<()> {
     let spec = json!({"source": {"claim": {"name": "media"}, "path": "notes.mp4"}});
     expect(&tenant, spec, said(ConditionType::Failed, "InvalidSource", "notes.mp4")).await?;
     Ok(())
+}
+
+/// A job that has failed goes when its time is up.
+pub async fn a_failed_job_goes_when_its_time_is_up(tenant: Tenant) -> Result<()> {
+    let spec = json!({"profile": "fast", "ttlSecondsAfterFinished": TTL_SECONDS});
+    let job = expect(&tenant, spec, said(ConditionType::Failed, "ProfileNotFound", "\"fast\"")).await?;
+    job.wait_until_gone(LIMIT).await
 }
 
 /// The claim does not exist; it may still be made, so the job waits and says that somebody must act.
