@@ -78,6 +78,8 @@ pub const FIELD_MANAGER_JOB: &str = "upscale-controller-job";
 pub const FIELD_MANAGER_PROFILE: &str = "upscale-controller-profile";
 /// Field manager of the controller's writes to claims.
 pub const FIELD_MANAGER_CLAIM: &str = "upscale-controller-claim";
+/// Field manager of the controller's writes to the Lease of the leader.
+pub const FIELD_MANAGER_ELECTION: &str = "upscale-controller-election";
 /// Field manager of the agent.
 pub const FIELD_MANAGER_AGENT: &str = "upscale-agent";
 

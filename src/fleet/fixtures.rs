@@ -19,7 +19,7 @@ use crate::api::keys;
 use crate::api::quantity::GIB;
 
 /// Namespace of the release in tests.
-pub(super) const RELEASE: &str = "upscale-system";
+pub(crate) const RELEASE: &str = "upscale-system";
 
 /// An instant of the test, seconds after its beginning.
 pub(super) fn at(seconds: i64) -> Timestamp {

@@ -15,7 +15,7 @@ pub mod demand;
 #[cfg(test)]
 pub(crate) mod fake_api;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod handle;
 pub mod index;
 mod news;
