@@ -7,6 +7,7 @@ use std::str::FromStr;
 use clap::{Parser, ValueEnum};
 
 use crate::controllers::video_upscale::pods::{PullPolicy, Release, VisibleDevices};
+use crate::election;
 
 /// Upscales videos on GPUs that are not all its own: the controller.
 #[derive(Clone, Debug, Parser)]
@@ -48,6 +49,9 @@ pub struct Config {
     /// Namespaces whose jobs are served, by comma; empty: all.
     #[arg(long, value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
+    /// Whether of several controllers of the release one acts, and the others stand by; off: each acts.
+    #[arg(long, value_enum, default_value_t = LeaderElection::On)]
+    pub leader_election: LeaderElection,
     /// Most requests per second to the API server.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub client_qps: u32,
@@ -88,6 +92,15 @@ impl FromStr for MetricsAt {
     }
 }
 
+/// Whether of several controllers one acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LeaderElection {
+    /// The one that holds the release's Lease.
+    On,
+    /// All of them do.
+    Off,
+}
+
 /// Format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -101,6 +114,16 @@ impl Config {
     /// The namespaces to serve; empty: all. Blank entries, as an empty flag leaves them, do not count.
     pub fn namespaces(&self) -> Vec<String> {
         self.watch_namespaces.iter().filter(|name| !name.is_empty()).cloned().collect()
+    }
+
+    /// What takes part in the election, as a process of that random identity.
+    pub fn election(&self, actor: &str) -> election::Settings {
+        election::Settings {
+            namespace: self.namespace.clone(),
+            lease: format!("{}-controller", self.release),
+            release: self.release.clone(),
+            identity: format!("{}_{actor}", self.pod_name),
+        }
     }
 
     /// What the release says of its pods.

@@ -8,8 +8,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use video_upscale::config::Config;
 use video_upscale::{controllers, telemetry};
 
-/// Passes in flight get that long to end.
-const GRACE: Duration = Duration::from_secs(5);
+/// Passes in flight and the lead get that long to end, altogether.
+const LIMIT: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -23,7 +23,7 @@ async fn main() -> ExitCode {
         () = asked_to_stop() => {
             tracing::info!("stopping");
             stop.send_replace(true);
-            tokio::time::timeout(GRACE, loops).await.unwrap_or(Ok(()))
+            tokio::time::timeout(LIMIT, loops).await.unwrap_or(Ok(()))
         }
     };
     match outcome {

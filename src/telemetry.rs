@@ -97,6 +97,11 @@ impl Telemetry {
         *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = missing;
     }
 
+    /// Notes that from now on this process acts.
+    pub fn leads(&self) {
+        self.metrics.leader.set(1);
+    }
+
     /// Notes that a watch could not be started.
     pub fn watch_failed(&self, now: Timestamp) {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner).failed(now);
@@ -134,11 +139,11 @@ async fn livez(State(telemetry): State<Telemetry>) -> (StatusCode, &'static str)
 
 async fn readyz(State(telemetry): State<Telemetry>) -> (StatusCode, String) {
     let missing = telemetry.missing.lock().unwrap_or_else(PoisonError::into_inner);
-    if missing.is_empty() {
-        (StatusCode::OK, "ok\n".to_owned())
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}\n", missing.join(", ")))
+    if !missing.is_empty() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}\n", missing.join(", ")));
     }
+    let role = if telemetry.metrics.leader.get() == 1 { "ok" } else { "standby" };
+    (StatusCode::OK, format!("{role}\n"))
 }
 
 async fn metrics(State(telemetry): State<Telemetry>) -> Result<impl IntoResponse, StatusCode> {
@@ -234,13 +239,16 @@ mod tests {
         let said = readyz(State(telemetry.clone())).await;
         assert_eq!(said, (StatusCode::SERVICE_UNAVAILABLE, "waiting for nodes, claims\n".to_owned()));
         telemetry.waits_for(Vec::new());
-        assert_eq!(readyz(State(telemetry.clone())).await.0, StatusCode::OK);
+        assert_eq!(readyz(State(telemetry.clone())).await, (StatusCode::OK, "standby\n".to_owned()));
+        telemetry.leads();
+        assert_eq!(readyz(State(telemetry.clone())).await, (StatusCode::OK, "ok\n".to_owned()));
         assert_eq!(livez(State(telemetry.clone())).await.0, StatusCode::OK);
         let response = metrics(State(telemetry.clone())).await.unwrap().into_response();
         assert_eq!(response.headers()[header::CONTENT_TYPE], OPEN_METRICS);
         let text = telemetry.exposition().unwrap();
         assert!(text.contains(r#"upscale_segment_attempts_total{verdict="OwnDemand"} 1"#), "{text}");
         assert!(text.contains("upscale_controller_build_info{version="), "{text}");
+        assert!(text.contains("upscale_leader 1"), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
     }
 

@@ -1,5 +1,6 @@
-//! Two clients: one for watches, which must not time out while nothing happens, and one for requests, each of which
-//! has a deadline, is never repeated behind our back, and keeps to a rate.
+//! Three clients: one for watches, which must not time out while nothing happens, one for requests, each of which has a
+//! deadline, is never repeated behind our back, and keeps to a rate, and one for the election, which keeps to none: a
+//! renewal that queues behind other requests comes too late.
 
 use std::time::Duration;
 
@@ -27,25 +28,27 @@ const LIMITS: Limits = Limits {
     connect: Duration::from_secs(10),
 };
 
-/// The two clients.
+/// The three clients.
 #[derive(Clone)]
 pub struct Clients {
     /// For watches.
     pub watch: Client,
     /// For requests.
     pub request: Client,
+    /// For the Lease of the leader.
+    pub election: Client,
 }
 
-/// Makes both from the environment: in a cluster, or from a kubeconfig.
+/// Makes them from the environment: in a cluster, or from a kubeconfig.
 ///
 /// # Errors
 /// If there is no configuration, or it is not usable.
 pub async fn connect(per_second: u32, metrics: &Metrics) -> Result<Clients, kube::Error> {
     let config = Config::infer().await.map_err(kube::Error::InferConfig)?;
-    both(config, per_second, LIMITS, &CountRequests { into: metrics.api_requests.clone() })
+    all(config, per_second, LIMITS, &CountRequests { into: metrics.api_requests.clone() })
 }
 
-fn both(
+fn all(
     config: Config,
     per_second: u32,
     limits: Limits,
@@ -64,6 +67,7 @@ fn both(
     let rate = RateLimitLayer::new(u64::from(per_second), Duration::from_secs(1));
     Ok(Clients {
         watch: ClientBuilder::try_from(watch)?.with_layer(count).build(),
+        election: ClientBuilder::try_from(request.clone())?.with_layer(count).build(),
         request: ClientBuilder::try_from(request)?.with_layer(count).with_layer(&rate).build(),
     })
 }
@@ -129,7 +133,7 @@ mod tests {
             }
         });
         let uncounted = CountRequests { into: Family::default() };
-        let clients = both(Config::new(url.parse().unwrap()), per_second, limits, &uncounted).unwrap();
+        let clients = all(Config::new(url.parse().unwrap()), per_second, limits, &uncounted).unwrap();
         (clients, asked)
     }
 

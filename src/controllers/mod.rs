@@ -1,4 +1,6 @@
-//! Starts the loops and joins them: the fleet, one job loop per namespace served, profiles, and the endpoints.
+//! Starts the loops and joins them: the fleet, one job loop per namespace served, profiles, and the endpoints. Until this
+//! process is elected only the watches of the fleet run, so that it knows everything when its turn comes; nothing is
+//! written before.
 
 pub mod attempts;
 mod clients;
@@ -19,12 +21,15 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::api::keys;
-use crate::config::Config;
+use crate::config::{Config, LeaderElection};
+use crate::election::{self, Role};
 use crate::fleet::{self, FleetConfig, FleetHandle};
 use crate::telemetry::{self, Telemetry};
 
 /// Pause before something that the start needs is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
+/// Passes in flight at the shutdown get that long to end.
+const GRACE: Duration = Duration::from_secs(5);
 /// How often readiness is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -37,12 +42,15 @@ pub enum Error {
     /// The endpoints could not be served.
     #[error(transparent)]
     Serve(telemetry::ServeError),
+    /// Another may act now.
+    #[error(transparent)]
+    Lost(election::Lost),
 }
 
-/// Runs everything until the shutdown.
+/// Runs everything until the shutdown; gives the lead back once nothing acts any more.
 ///
 /// # Errors
-/// If it cannot begin, or the endpoints cannot be served; everything later is tried again.
+/// If it cannot begin, the endpoints cannot be served, or the lead is lost; everything else is tried again.
 pub async fn run(config: Config, shutdown: watch::Receiver<bool>) -> Result<(), Error> {
     let telemetry = Telemetry::new();
     let clients = clients::connect(config.client_qps, &telemetry.metrics).await;
@@ -50,29 +58,106 @@ pub async fn run(config: Config, shutdown: watch::Receiver<bool>) -> Result<(), 
     let stop = || stopped(shutdown.clone());
     let endpoints = telemetry::serve(config.listen, config.metrics, telemetry.clone(), stop);
     let endpoints = async { endpoints.await.map_err(Error::Serve) };
+    let actor = format!("{:08x}", rand::random::<u32>());
+    let (tell_role, role) = watch::channel(Role::Unknown);
+    let (tell_end, ended) = watch::channel(false);
     let loops = async {
-        loops(&config, &clients, &telemetry, &shutdown).await;
+        let overdue = async {
+            stopped(shutdown.clone()).await;
+            pause(GRACE).await;
+        };
+        tokio::select! {
+            () = loops(&config, &actor, &clients, &telemetry, &role, &shutdown) => {}
+            () = overdue => tracing::warn!("not everything has ended in time"),
+        }
+        tell_end.send_replace(true);
         Ok(())
     };
-    futures::try_join!(endpoints, loops).map(drop)
+    let election = async {
+        if config.leader_election == LeaderElection::Off {
+            tell_role.send_replace(Role::Leader);
+            return Ok(());
+        }
+        let (request, watches) = (clients.election.clone(), clients.watch.clone());
+        election::run(&config.election(&actor), request, watches, &tell_role, ended)
+            .await
+            .map_err(Error::Lost)
+    };
+    futures::try_join!(endpoints, loops, election).map(drop)
 }
 
 async fn loops(
     config: &Config,
+    actor: &str,
     clients: &clients::Clients,
     telemetry: &Telemetry,
+    role: &watch::Receiver<Role>,
     shutdown: &watch::Receiver<bool>,
 ) {
     telemetry.waits_for(vec!["an answer of the API server"]);
     let cluster = cluster(&clients.request).await;
-    telemetry.waits_for(vec!["the definitions of our kinds"]);
-    apply_profiles(config, &clients.request).await;
-    let namespaces = config.namespaces();
     let fleet = FleetHandle::new(FleetConfig {
         namespace: config.namespace.clone(),
-        actor: format!("{:08x}", rand::random::<u32>()),
-        watch_namespaces: namespaces.clone(),
+        actor: actor.to_owned(),
+        watch_namespaces: config.namespaces(),
     });
+    let reporter =
+        Reporter { controller: keys::MANAGED_BY.to_owned(), instance: Some(config.pod_name.clone()) };
+    let recorder = Recorder::new(clients.request.clone(), reporter);
+    let fleet_loop = fleet::run(
+        fleet.clone(),
+        fleet::Clients {
+            watch: clients.watch.clone(),
+            request: clients.request.clone(),
+            recorder: recorder.clone(),
+        },
+        elected(role.clone()),
+        stopped(shutdown.clone()),
+    );
+    let acting = async {
+        let turn = async {
+            stand_by(&fleet, telemetry, role.clone()).await;
+            telemetry.waits_for(vec!["the definitions of our kinds"]);
+            telemetry.leads();
+            apply_profiles(config, &clients.request).await;
+        };
+        tokio::select! {
+            () = turn => {}
+            () = stopped(shutdown.clone()) => return,
+        }
+        act(config, clients, telemetry, &fleet, recorder, cluster, shutdown).await;
+    };
+    futures::join!(fleet_loop, acting);
+}
+
+/// Says what a process still waits for that is to know the fleet, until it is elected.
+async fn stand_by(fleet: &FleetHandle, telemetry: &Telemetry, mut role: watch::Receiver<Role>) {
+    loop {
+        let now = role.borrow_and_update().clone();
+        let mut missing = fleet.missing();
+        match now {
+            Role::Leader => return,
+            Role::Standby => {}
+            Role::Unknown => missing.push("the Lease of the leader"),
+        }
+        let pause = if missing.is_empty() { Duration::MAX } else { LOOK };
+        telemetry.waits_for(missing);
+        // Either way it is time to look again.
+        let _changed_or_elapsed = tokio::time::timeout(pause, role.changed()).await;
+    }
+}
+
+/// What only the leader does: the jobs and the profiles.
+async fn act(
+    config: &Config,
+    clients: &clients::Clients,
+    telemetry: &Telemetry,
+    fleet: &FleetHandle,
+    recorder: Recorder,
+    cluster: String,
+    shutdown: &watch::Receiver<bool>,
+) {
+    let namespaces = config.namespaces();
     let scopes: Vec<Option<&str>> = if namespaces.is_empty() {
         vec![None]
     } else {
@@ -83,13 +168,10 @@ async fn loops(
         .map(|scope| video_upscale::controller(&clients.watch, scope, fleet.wakes(scope)))
         .unzip();
     let (profile_controller, profile_store) = profiles::controller(&clients.watch);
-    let reporter =
-        Reporter { controller: keys::MANAGED_BY.to_owned(), instance: Some(config.pod_name.clone()) };
-    let recorder = Recorder::new(clients.request.clone(), reporter);
     let ctx = Arc::new(video_upscale::Context::new(video_upscale::Parts {
         client: clients.request.clone(),
         fleet: fleet.clone(),
-        recorder: recorder.clone(),
+        recorder,
         telemetry: telemetry.clone(),
         release: config.release(),
         cluster,
@@ -99,14 +181,9 @@ async fn loops(
     }));
     let profile_ctx =
         Arc::new(profiles::Context { client: clients.request.clone(), telemetry: telemetry.clone() });
-    let fleet_loop = fleet::run(
-        fleet.clone(),
-        fleet::Clients { watch: clients.watch.clone(), request: clients.request.clone(), recorder },
-        stopped(shutdown.clone()),
-    );
     let job_loops = async {
         // A job is planned only with claims, reports and profiles at hand: absence of any of them is a decision.
-        until_ready(&fleet, &profile_store, telemetry).await;
+        until_ready(fleet, &profile_store, telemetry).await;
         let told = ctx.clone();
         telemetry.ask(move || {
             #[expect(clippy::disallowed_methods, reason = "edge: the moment of a scrape")]
@@ -122,7 +199,13 @@ async fn loops(
         join_all(all).await;
     };
     let profile_loop = profiles::run(profile_controller, profile_ctx, stopped(shutdown.clone()));
-    futures::join!(fleet_loop, job_loops, profile_loop);
+    futures::join!(job_loops, profile_loop);
+}
+
+/// Resolves once this process is the one that acts.
+async fn elected(mut role: watch::Receiver<Role>) {
+    // An error means that the election is over, and with it the process.
+    let _gone = role.wait_for(|role| *role == Role::Leader).await;
 }
 
 /// Resolves at the shutdown.
@@ -177,6 +260,6 @@ async fn apply_profiles(config: &Config, client: &Client) {
 }
 
 async fn pause(length: Duration) {
-    #[expect(clippy::disallowed_methods, reason = "edge: a pause before a retry at the start")]
+    #[expect(clippy::disallowed_methods, reason = "edge: before a retry at the start, and to the end")]
     tokio::time::sleep(length).await;
 }

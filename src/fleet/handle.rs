@@ -300,18 +300,30 @@ pub(super) enum Part {
 
 const ALL_FILLED: u8 = Part::Nodes as u8 | Part::Claims as u8 | Part::Pods as u8;
 
-/// Runs watches, allocator and sweeper until `shutdown` resolves. Never fails: what goes wrong is tried again.
-pub async fn run(fleet: FleetHandle, clients: Clients, shutdown: impl Future<Output = ()>) {
+/// Runs the watches until `shutdown` resolves, and allocator, sweeper and news from when `elected` does: before that
+/// the fleet is only known, and nothing is written. Never fails: what goes wrong is tried again.
+pub async fn run(
+    fleet: FleetHandle,
+    clients: Clients,
+    elected: impl Future<Output = ()>,
+    shutdown: impl Future<Output = ()>,
+) {
     let claims = fleet.claims(&clients.request);
-    let (notices, told) = mpsc::unbounded();
+    let (notices, mut told) = mpsc::unbounded();
+    let acting = async {
+        news::pass_over(&mut told, elected).await;
+        futures::join!(
+            news::run(told, &fleet, &clients.recorder),
+            allocator::run(&fleet, &claims),
+            sweeper::run(&fleet, &claims, clients.request.clone()),
+        );
+    };
     let work = async {
         futures::join!(
             watch::nodes(&fleet, clients.watch.clone(), &notices),
-            news::run(told, &clients.recorder),
             watch::claims(&fleet, clients.watch.clone()),
             watch::pods(&fleet, clients.watch.clone()),
-            allocator::run(&fleet, &claims),
-            sweeper::run(&fleet, &claims, clients.request.clone()),
+            acting,
         );
     };
     futures::pin_mut!(work, shutdown);

@@ -1,10 +1,12 @@
 //! What is told of a node when the words of its agent change: an event on the Node and a line in the log.
 
-use futures::StreamExt;
 use futures::channel::mpsc;
+use futures::future::select;
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder};
 
+use super::handle::FleetHandle;
 use super::node::{Inventory, NodeFacts};
 use crate::api::report::{Gpu, Health, State};
 
@@ -80,8 +82,23 @@ fn named(gpu: &Gpu) -> String {
     format!("GPU #{} ({:?})", gpu.i, gpu.id)
 }
 
-/// Tells, for ever. An event that the API server does not take is only logged: nothing rests on it.
-pub(super) async fn run(mut notices: mpsc::UnboundedReceiver<Notice>, recorder: &Recorder) {
+/// Forgets what comes until `elected` resolves: it is another's to tell.
+pub(super) async fn pass_over(
+    notices: &mut mpsc::UnboundedReceiver<Notice>,
+    elected: impl Future<Output = ()>,
+) {
+    let forgotten = notices.for_each(|_| std::future::ready(()));
+    futures::pin_mut!(elected);
+    // The watch of nodes does not end before this does.
+    let _either = select(forgotten, elected).await;
+}
+
+/// Tells what stands, and then what changes, for ever. An event that the API server does not take is only logged:
+/// nothing rests on it.
+pub(super) async fn run(notices: mpsc::UnboundedReceiver<Notice>, fleet: &FleetHandle, recorder: &Recorder) {
+    let standing: Vec<Notice> =
+        fleet.lock().nodes().flat_map(|node| of(None, node, &fleet.config().namespace)).collect();
+    let mut notices = stream::iter(standing).chain(notices);
     while let Some(Notice { node, reason, note }) = notices.next().await {
         tracing::warn!(node, reason, "{note}");
         // As the kubelet does: `kubectl describe node` looks for the name in place of the UID.

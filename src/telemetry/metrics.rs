@@ -3,6 +3,7 @@
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
@@ -17,6 +18,8 @@ pub type Request = [(&'static str, String); 3];
 /// The metrics that something happening changes.
 #[derive(Clone, Debug)]
 pub struct Metrics {
+    /// 1 while this process acts, 0 while it stands by.
+    pub leader: Gauge,
     /// Seconds per pass, by controller.
     pub reconcile_seconds: Family<Label, Histogram>,
     /// Passes that failed, by class of error.
@@ -51,6 +54,7 @@ impl Metrics {
     /// Makes them and registers them.
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
+            leader: Gauge::default(),
             reconcile_seconds: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.001, 2.0, 14))
             }),
@@ -74,6 +78,11 @@ impl Metrics {
         };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("controller_build", "The program", build);
+        registry.register(
+            "leader",
+            "1 while this process acts, 0 while it stands by",
+            metrics.leader.clone(),
+        );
         registry.register_with_unit(
             "reconcile_duration",
             "Duration of a pass",

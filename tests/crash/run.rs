@@ -65,7 +65,14 @@ impl Life {
     fn start(&self, world: &World) {
         let (release, jobs) = (world.release(), world.namespace());
         let name = self.number.to_string();
-        let process = controller::start(world.folder(), &name, self.proxy.address, &release, &jobs);
+        let process = controller::start(
+            world.folder(),
+            &name,
+            self.proxy.address,
+            &release,
+            &jobs,
+            &["--leader-election=off"],
+        );
         *self.process.lock().unwrap() = Some(process);
     }
 

@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use serde_json::json;
 
 /// Starts it for a release and the one namespace of its jobs. Its files lie in `folder` and carry its name.
-pub fn start(folder: &Path, name: &str, way: SocketAddr, release: &str, jobs: &str) -> Child {
+/// `more` are further flags.
+pub fn start(folder: &Path, name: &str, way: SocketAddr, release: &str, jobs: &str, more: &[&str]) -> Child {
     let kubeconfig = folder.join(format!("kubeconfig-{name}"));
     let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "proxy",
         "clusters": [{"name": "proxy", "cluster": {"server": format!("http://{way}")}}],
@@ -19,6 +20,8 @@ pub fn start(folder: &Path, name: &str, way: SocketAddr, release: &str, jobs: &s
     Command::new(env!("CARGO_BIN_EXE_upscale-controller"))
         .args(["--namespace", release, "--watch-namespaces", jobs])
         .args(["--worker-image=played:1", "--runtime-class=", "--listen=127.0.0.1:0"])
+        .args(["--pod-name", name])
+        .args(more)
         .arg("--profiles-dir")
         .arg(folder.join("no-profiles"))
         .env("KUBECONFIG", &kubeconfig)

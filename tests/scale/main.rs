@@ -202,7 +202,15 @@ impl World {
 
     fn start(&self, way: &Watched) -> Running {
         let (release, jobs) = (self.release(), self.namespace());
-        Running(controller::start(self.folder.path(), CONTROLLER, way.address, &release, &jobs))
+        let folder = self.folder.path();
+        Running(controller::start(
+            folder,
+            CONTROLLER,
+            way.address,
+            &release,
+            &jobs,
+            &["--leader-election=off"],
+        ))
     }
 
     async fn measure(&self) -> Result<(), String> {
