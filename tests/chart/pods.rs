@@ -43,6 +43,26 @@ fn our_pods_can_do_nothing_that_they_need_not() {
     }
 }
 
+/// Two of them, apart where that can be, and one upgrade after the other, so that one is always there.
+#[test]
+fn one_controller_acts_and_another_stands_by() {
+    let objects = render(&[]);
+    let deployment = &one(&objects, "Deployment", "video-upscale-controller")["spec"];
+    assert_eq!(
+        (&deployment["replicas"], &deployment["strategy"]["type"]),
+        (&json!(2), &json!("RollingUpdate"))
+    );
+    let apart = &deployment["template"]["spec"]["topologySpreadConstraints"][0];
+    assert_eq!(apart["labelSelector"], deployment["selector"]);
+    assert_eq!(apart["whenUnsatisfiable"], "ScheduleAnyway", "a cluster may have one node only");
+    let other = format!("{}/ci/scheduling-values.yaml", super::chart().display());
+    let objects = render(&["--values", &other, "--set", "controller.replicas=3"]);
+    let deployment = &one(&objects, "Deployment", "video-upscale-controller")["spec"];
+    assert_eq!(deployment["replicas"], 3);
+    let constraints = deployment["template"]["spec"]["topologySpreadConstraints"].as_array().unwrap();
+    assert_eq!((constraints.len(), &constraints[0]["matchLabelKeys"]), (1, &Value::Null), "the user's own");
+}
+
 /// OpenShift gives users and groups by namespace, and refuses pods that bring their own.
 #[test]
 fn no_pod_brings_a_user_where_the_namespace_gives_one() {

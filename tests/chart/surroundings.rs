@@ -17,9 +17,7 @@ fn with_file(name: &str) -> Vec<Value> {
 fn nothing_optional_is_there_unless_asked_for() {
     let kinds: BTreeSet<String> =
         render(&[]).iter().map(|object| object["kind"].as_str().unwrap().to_owned()).collect();
-    for kind in
-        ["PodMonitor", "ServiceMonitor", "PrometheusRule", "NetworkPolicy", "PodDisruptionBudget", "Service"]
-    {
+    for kind in ["PodMonitor", "ServiceMonitor", "PrometheusRule", "NetworkPolicy", "Service"] {
         assert!(!kinds.contains(kind), "{kind}");
     }
     assert_eq!(of_kind(&render(&[]), "DaemonSet").len(), 1);
@@ -213,11 +211,12 @@ fn network_policies_leave_what_is_needed() {
 
 #[test]
 fn the_budget_is_of_the_controllers_pods() {
-    let objects = with_file("accounts");
+    let objects = render(&[]);
     let budget = one(&objects, "PodDisruptionBudget", "video-upscale-controller");
     assert_eq!(budget["spec"]["maxUnavailable"], 1);
     let deployment = one(&objects, "Deployment", "video-upscale-controller");
     assert_eq!(budget["spec"]["selector"], deployment["spec"]["selector"]);
+    assert!(of_kind(&with_file("least"), "PodDisruptionBudget").is_empty());
 }
 
 #[test]
