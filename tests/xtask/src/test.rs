@@ -13,6 +13,7 @@ mod kills;
 mod removal;
 mod rights;
 mod settling;
+mod standby;
 mod tenant;
 mod upgrade;
 
@@ -346,6 +347,7 @@ async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()
             ]
         );
     }
+    on_the_bed!(standby, bed, &client, all, [acts_within_twenty_seconds_of_a_death]);
     for deaths in kills::plan(options.full) {
         all.test(&format!("kills::{deaths}"), kills::run(bed, &client, &deaths)).await;
     }

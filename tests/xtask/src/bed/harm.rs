@@ -10,6 +10,9 @@ use video_upscale::api::keys;
 
 use super::{Bed, NODES, gpus, node};
 
+/// Program of the controllers.
+const CONTROLLER: &str = "upscale-controller";
+
 impl Bed {
     /// Keeps new pods away from the nodes, or lets them in again.
     ///
@@ -82,26 +85,50 @@ impl Bed {
     /// # Errors
     /// When the bed's processes cannot be listed.
     pub fn signal(&self, program: &str, signal: Signal) -> Result<usize> {
+        self.signal_where(signal, |pid| is_program(pid, program))
+    }
+
+    /// Ends all controllers with SIGKILL, as a machine would that loses power.
+    ///
+    /// # Errors
+    /// When no controller runs.
+    pub fn kill_controllers(&self) -> Result<()> {
+        ensure!(self.signal(CONTROLLER, Signal::KILL)? > 0, "no controller runs on the bed");
+        Ok(())
+    }
+
+    /// Ends the controller of that pod alone with SIGKILL.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill_controller(&self, pod: &str) -> Result<()> {
+        let name = format!("POD_NAME={pod}");
+        let killed = self.signal_where(Signal::KILL, |pid| {
+            is_program(pid, CONTROLLER) && words(pid, "environ").contains(&name)
+        })?;
+        ensure!(killed == 1, "{killed} controllers of pod {pod} run on the bed");
+        Ok(())
+    }
+
+    fn signal_where(&self, signal: Signal, wanted: impl Fn(i32) -> bool) -> Result<usize> {
         let mut reached = 0_usize;
-        for pid in self.group.processes()? {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let first = line.split(|byte| *byte == 0).next().unwrap_or_default();
-            let name = Path::new(std::str::from_utf8(first).unwrap_or_default()).file_name();
-            if name.is_some_and(|name| name == program)
-                && Pid::from_raw(pid).is_some_and(|pid| kill_process(pid, signal).is_ok())
-            {
+        for pid in self.group.processes()?.into_iter().filter(|pid| wanted(*pid)) {
+            if Pid::from_raw(pid).is_some_and(|pid| kill_process(pid, signal).is_ok()) {
                 reached = reached.saturating_add(1);
             }
         }
         Ok(reached)
     }
+}
 
-    /// Ends the controller with SIGKILL, as a machine would that loses power.
-    ///
-    /// # Errors
-    /// When no controller runs.
-    pub fn kill_controller(&self) -> Result<()> {
-        ensure!(self.signal("upscale-controller", Signal::KILL)? > 0, "no controller runs on the bed");
-        Ok(())
-    }
+/// Whether a process is of that program.
+fn is_program(pid: i32, program: &str) -> bool {
+    let words = words(pid, "cmdline");
+    words.first().and_then(|first| Path::new(first).file_name()).is_some_and(|name| name == program)
+}
+
+/// What `/proc` tells of a process with a zero byte after each word; nothing of one that is gone.
+fn words(pid: i32, file: &str) -> Vec<String> {
+    let text = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    text.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }

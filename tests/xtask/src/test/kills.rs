@@ -1,4 +1,4 @@
-//! The controller dies by kill -9 in the middle of the demo's scenario: the result is the same each time, no segment
+//! All controllers die by kill -9 in the middle of the demo's scenario: the result is the same each time, no segment
 //! is upscaled twice at once and none is lost.
 
 use std::fmt;
@@ -13,6 +13,7 @@ use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
 use video_upscale::api::profile::UpscaleProfile;
 
+use super::standby;
 use crate::bed::{Bed, OPERATOR_NAMESPACE};
 use crate::demo;
 
@@ -93,7 +94,7 @@ async fn strike(client: &Client, bed: &Bed, kill: &Kill) -> Result<()> {
                 let holder = lease.spec.as_ref().and_then(|s| s.holder_identity.clone());
                 let Some(holder) = holder.filter(|_| lease.name_any().starts_with("gpu-")) else { continue };
                 // Dead first, then look: what is not there now was not made before the death.
-                bed.kill_controller()?;
+                bed.kill_controllers()?;
                 let there = pods.get_opt(&holder).await.context("look for the pod")?.is_some();
                 revive(client).await?;
                 if !there {
@@ -109,7 +110,7 @@ async fn strike(client: &Client, bed: &Bed, kill: &Kill) -> Result<()> {
                 let Ok(watcher::Event::Apply(_)) = event else { continue };
                 seen += 1;
                 if seen >= *n {
-                    bed.kill_controller()?;
+                    bed.kill_controllers()?;
                     return revive(client).await;
                 }
             }
@@ -118,7 +119,8 @@ async fn strike(client: &Client, bed: &Bed, kill: &Kill) -> Result<()> {
     anyhow::bail!("the watch ended")
 }
 
-/// Deletes the dead pod, so that its successor starts at once instead of after the kubelet's back-off.
+/// Deletes the dead pods, so that their successors start at once instead of after the kubelet's back-off, and the Lease
+/// of the one that acted, so that they do not wait for it.
 async fn revive(client: &Client) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
     let controllers = ListParams::default().labels("app.kubernetes.io/component=controller");
@@ -127,7 +129,12 @@ async fn revive(client: &Client) -> Result<()> {
             .await
             .context("delete the dead pod")?;
     }
-    Ok(())
+    let leases: Api<Lease> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
+    match leases.delete(&standby::lease(), &DeleteParams::default()).await {
+        // The one that died had not got so far.
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        other => other.map(drop).context("delete the leader's Lease"),
+    }
 }
 
 #[cfg(test)]
