@@ -44,12 +44,12 @@ use played::way;
 
 /// The standby acts within that after the leader's death.
 const MOST_AFTER_DEATH: Duration = Duration::from_secs(20);
-/// It leaves the leader's Lease alone for so long.
-const LEAST_AFTER_DEATH: Duration = Duration::from_secs(12);
-/// The same after an orderly end, from its request.
-const MOST_AFTER_END: Duration = Duration::from_secs(2);
-/// A leader that nobody answers ends within that.
-const MOST_ALONE: Duration = Duration::from_secs(13);
+/// It leaves alone what was renewed 10 s before the death at the most.
+const LEAST_AFTER_DEATH: Duration = Duration::from_secs(5);
+/// The same after an orderly end, from its request, on a machine that has other work.
+const MOST_AFTER_END: Duration = Duration::from_secs(5);
+/// A leader that nobody answers ends within that, on such a machine.
+const MOST_ALONE: Duration = Duration::from_secs(15);
 /// Longest time for anything else.
 const LIMIT: Duration = Duration::from_secs(60);
 /// The release's Lease.

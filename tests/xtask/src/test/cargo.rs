@@ -65,7 +65,9 @@ impl Group {
     /// What cargo calls them.
     fn targets(self) -> &'static [&'static str] {
         match self {
-            Self::AskTheServer => &["--test", "admission", "--test", "crash", "--test", "scale"],
+            Self::AskTheServer => {
+                &["--test", "admission", "--test", "crash", "--test", "handover", "--test", "scale"]
+            }
             Self::Timed => &["--test", "bed", "--test", "driver"],
             Self::Computing => {
                 &["--lib", "--bins", "--test", "chart", "--test", "crds_in_sync", "--test", "worker_pipeline"]
