@@ -140,6 +140,13 @@ impl Index {
         self.time(end).zip(start).map_or(1, |(end, start)| end.saturating_sub(start))
     }
 
+    /// Whether every owned picture is a whole number of `tick`s after the first.
+    pub fn is_exact_in(&self, tick: Ratio) -> bool {
+        let owned = self.owned();
+        let times = self.times_from_zero(owned.start, owned.end);
+        times.into_iter().all(|time| tick.is_whole(time, self.base))
+    }
+
     /// What the streams beside the film may take in the result, bytes: a tenth of the file, by the share of the film,
     /// which lasts `film_us` by its header, that is used.
     pub fn other_bytes(&self, film_us: Option<i64>) -> u64 {

@@ -31,7 +31,7 @@ use super::media::{self, Media};
 use super::parts::Manifest;
 use super::prepare::Work;
 use super::publish::{self, Aside, Published, digest, human, read_json, write_json};
-use super::refusals::{Container, check_header};
+use super::refusals::{self, Container, check_header};
 use super::space::{Volume, others_bytes, prove_room};
 use crate::api::worker::{Code, MergeFigures, MergeTask, SegmentRun, Verify, WORK_FOLDER};
 
@@ -169,6 +169,8 @@ impl Merge<'_> {
         // The probe has accepted the header.
         let accepted = check_header(&self.of_source, &self.task.source, self.container);
         let mut warnings = accepted.map(|accepted| accepted.warnings).unwrap_or_default();
+        warnings.extend(index.warnings.iter().cloned());
+        warnings.extend(refusals::of_result(index, self.container, self.work.plan.scale));
         let left_out = join::left_out(&self.of_source, index.stream, index.excerpt.is_some());
         for warning in left_out.into_iter().chain(of_result) {
             if !warnings.contains(&warning) {

@@ -21,7 +21,7 @@ use super::plan::{Plan, PlanError, Wishes, plan};
 use super::publish::write_json;
 use super::range::{Excerpt, TimeRange};
 use super::ratio::Ratio;
-use super::refusals::{Container, check_first_bytes, check_header, check_pictures, check_shape};
+use super::refusals::{Container, check_first_bytes, check_header, check_pictures, check_shape, of_result};
 use super::space::{Volume, encoded_bytes, others_bytes, parts_bytes, prove_room};
 use super::sweep::sweep;
 use crate::api::worker::{Code, Deinterlace, ProbeFigures, ProbeTask};
@@ -76,11 +76,7 @@ pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) 
     let plan = make_plan(task, &index, &digest, scale)?;
     prove_encoders(tools, task.engine.kind, &Encoder::of(&index, scale, &task.encode, plan.rate))?;
     write_json(&folder.plan(), &plan)?;
-    if !index.width.saturating_mul(scale).is_multiple_of(2)
-        || !index.height.saturating_mul(scale).is_multiple_of(2)
-    {
-        warnings.push("odd size: the result is 4:4:4, which not every player shows".to_owned());
-    }
+    warnings.extend(of_result(&index, container, scale));
     Ok(figures(&index, &plan, scale, warnings))
 }
 

@@ -76,6 +76,13 @@ impl Ratio {
         i64::try_from(value.div_euclid(per_tick).saturating_neg()).unwrap_or(i64::MAX)
     }
 
+    /// Whether `ticks` of `other` are a whole number of ticks of this base.
+    pub fn is_whole(self, ticks: i64, other: Self) -> bool {
+        let value = i128::from(ticks).saturating_mul(other.num.into()).saturating_mul(self.den.into());
+        let per_tick = i128::from(other.den).saturating_mul(self.num.into()).max(1);
+        value.checked_rem(per_tick) == Some(0)
+    }
+
     /// Whether two durations in two bases are equal to within half a tick of the coarser base.
     pub fn same(self, ticks: i64, other: Self, other_ticks: i64) -> bool {
         let terms = |a: u32, b: u32| i128::from(a).saturating_mul(i128::from(b));
@@ -184,6 +191,13 @@ mod tests {
         let ntsc: Ratio = "1001/30000".parse().unwrap();
         assert_eq!((ntsc.ceil_in(1, sound), ntsc.ceil_in(-1, sound)), (1602, -1601));
         assert_eq!(sound.ceil_in(1921, film), 2);
+    }
+
+    #[test]
+    fn a_time_is_whole_in_another_base_or_not() {
+        let (film, coarse): (Ratio, Ratio) = ("1/12800".parse().unwrap(), "1/1000".parse().unwrap());
+        assert!(coarse.is_whole(512, film) && coarse.is_whole(-512, film) && film.is_whole(5, coarse));
+        assert!(!coarse.is_whole(427, film) && !film.is_whole(1, coarse));
     }
 
     #[test]

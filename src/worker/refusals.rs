@@ -4,7 +4,7 @@
 
 use super::colour::{Colour, bits, has_alpha};
 use super::failure::{Failure, Outcome};
-use super::index::{Pictures, ShapeChange, count};
+use super::index::{Index, Pictures, ShapeChange, count};
 use super::media::{Media, Stream};
 use super::ratio::{Ratio, seconds};
 use crate::api::worker::{Code, Deinterlace, Source};
@@ -41,6 +41,14 @@ impl Container {
             Self::Mp4 => "mp4",
             Self::Mov => "mov",
             Self::Mkv => "matroska",
+        }
+    }
+
+    /// What its muxer rounds the times of all pictures to; `None` if it keeps them.
+    const fn tick(self) -> Option<Ratio> {
+        match self {
+            Self::Mp4 | Self::Mov => None,
+            Self::Mkv => Some(Ratio { num: 1, den: 1000 }),
         }
     }
 
@@ -324,6 +332,22 @@ pub fn check_pictures(
         warnings.push(format!("{complaints} messages of the decoder: {said}"));
     }
     Ok((times, warnings))
+}
+
+/// What is odd about the result of a film that is upscaled by `scale`.
+pub fn of_result(index: &Index, container: Container, scale: u32) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if [index.width, index.height].iter().any(|side| !side.saturating_mul(scale).is_multiple_of(2)) {
+        warnings.push("odd size: the result is 4:4:4, which not every player shows".to_owned());
+    }
+    if let Some(tick) = container.tick().filter(|tick| !index.is_exact_in(*tick)) {
+        warnings.push(format!(
+            "times of pictures are rounded to {tick} s, all that {} keeps; .mp4 keeps {} s",
+            container.muxer(),
+            index.base
+        ));
+    }
+    warnings
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The maker of clips: real files by ffmpeg, each picture with its number.
 
 pub mod films;
+pub mod nanoseconds;
 pub mod refused;
 
 use std::io::{ErrorKind, Write as _};

@@ -24,6 +24,7 @@ mod engines;
 mod families;
 mod fields;
 mod film;
+mod fine_ticks;
 mod full;
 mod hostile;
 mod interleaved;

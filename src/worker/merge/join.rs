@@ -81,7 +81,7 @@ impl Join<'_> {
                 run.args(["-metadata:s:v:0", &format!("{name}={text}")]);
             }
         }
-        run.args(["-bsf:v:0", &last_duration(index)]);
+        run.args(["-bsf:v:0", &times_of_parts(index)]);
         match self.container {
             Container::Mp4 | Container::Mov => {
                 let scale = index.base.den.to_string();
@@ -181,11 +181,13 @@ impl Join<'_> {
     }
 }
 
-/// The duration of the last packet, which a part's file states as well but joining forgets; the others keep theirs.
-fn last_duration(index: &Index) -> String {
-    let last = index.base.micros(index.last_owned_duration());
+/// Times by the durations that the parts state, which are whole ticks: the list speaks of microseconds only, and joining
+/// forgets the duration of the last packet. In the base of the parts, a tick is that of the source divided by its numerator.
+fn times_of_parts(index: &Index) -> String {
+    let last = index.last_owned_duration().saturating_mul(index.base.num.into());
     format!(
-        "setts=pts=PTS:dts=DTS:duration='if(eq(N,{}),round({last}/1000000/TB),DURATION)'",
+        "setts=pts='if(N,PREV_OUTPTS+PREV_INDURATION,PTS)':dts='if(N,PREV_OUTDTS+PREV_INDURATION,DTS)':\
+         duration='if(eq(N,{}),{last},DURATION)'",
         index.owned().frames().saturating_sub(1)
     )
 }

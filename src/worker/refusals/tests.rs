@@ -160,3 +160,14 @@ fn pictures_are_refused_with_their_word() {
     // The last second of a film of five.
     assert_eq!(check_pictures(&short, &source(), base, Some(-4_920), Some(5_000_000)).unwrap().1.len(), 0);
 }
+
+#[test]
+fn what_is_odd_about_a_result_is_told() {
+    let even = crate::worker::index::tests::film(&[7, 519], "1/12800", 512);
+    assert_eq!(of_result(&even, Container::Mkv, 3), [""; 0]);
+    let odd = Index { width: 65, last_duration: 427, pts: vec![0, 427], ..even };
+    assert_eq!(of_result(&odd, Container::Mp4, 2), [""; 0]);
+    let told = of_result(&odd, Container::Mkv, 3);
+    assert!(told.iter().any(|told| told.contains("4:4:4")), "{told:?}");
+    assert!(told.iter().any(|told| told.contains("rounded to 1/1000 s")), "{told:?}");
+}
