@@ -9,7 +9,7 @@ mod facts;
 mod join;
 mod lists;
 mod names;
-mod packets;
+pub(super) mod packets;
 mod pictures;
 mod sidecar;
 mod sound;

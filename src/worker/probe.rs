@@ -12,7 +12,7 @@ use super::encoders::prove_encoders;
 use super::failure::{Failure, Outcome, on_file};
 use super::ffmpeg::Tools;
 use super::finish::Encoder;
-use super::fit::prove_fit;
+use super::fit::{prove_fit, prove_texts};
 use super::folder::{Mounts, WorkFolder};
 use super::index::{FileIdentity, Index, Scan, first_time, scan, shape_change, shape_headers, states_shape};
 use super::lines::printable;
@@ -40,6 +40,7 @@ pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) 
     media::look_for_encryption(tools, &source, &mut media)?;
     let accepted = check_header(&media, &task.source, container)?;
     prove_fit(tools, &source, &task.source.path, &media, container)?;
+    prove_texts(tools, &source, &task.source.path, &media, container)?;
     let mut warnings = accepted.warnings.clone();
 
     for folder in sweep(mounts, &task.job, &task.live_jobs, now) {

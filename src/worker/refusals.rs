@@ -52,7 +52,20 @@ impl Container {
         }
     }
 
-    /// Whether it holds such a stream beside the film.
+    /// ffmpeg's name of what a stream of text is made into for it; `None` if it holds the stream as it is, or not at all.
+    pub fn converts(self, stream: &Stream) -> Option<&'static str> {
+        let is_text = stream.codec_type == "subtitle"
+            && ["subrip", "ass", "ssa", "webvtt", "mov_text", "text"].contains(&stream.codec());
+        if !is_text || self.holds(stream) {
+            return None;
+        }
+        Some(match self {
+            Self::Mp4 | Self::Mov => "mov_text",
+            Self::Mkv => "subrip",
+        })
+    }
+
+    /// Whether it holds such a stream beside the film as it is.
     fn holds(self, stream: &Stream) -> bool {
         let codec = stream.codec();
         let mp4_sound = ["aac", "mp3", "mp2", "ac3", "eac3", "opus", "flac", "alac", "dts"];
@@ -179,6 +192,12 @@ pub fn check_header<'a>(media: &'a Media, source: &Source, container: Container)
             warnings.push(format!("video stream {} is left out", other.index));
         } else if !["audio", "video", "subtitle", "attachment"].contains(&other.codec_type.as_str()) {
             warnings.push(format!("{} stream {} is left out", other.codec_type, other.index));
+        } else if let Some(codec) = container.converts(other) {
+            warnings.push(format!(
+                "subtitle stream {} is converted from {} to {codec}: texts and times stay, layout may not",
+                other.index,
+                other.codec()
+            ));
         } else if !container.holds(other) {
             return refuse(
                 "StreamsDoNotFit",

@@ -18,6 +18,7 @@ mod bench;
 mod blame;
 mod checker;
 mod clips;
+mod converted_texts;
 mod cuts;
 mod driver;
 mod engines;

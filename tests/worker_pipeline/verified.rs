@@ -16,7 +16,7 @@ use crate::short_run::full_run;
 use crate::wrapped::scripted;
 
 /// Does to the joined film what `SPOIL` says, streams copied, in its place.
-const SPOILER: &str = "case \" $* \" in *\" concat \"*) ;; *) exec FFMPEG \"$@\";; esac\n\
+pub const SPOILER: &str = "case \" $* \" in *\" concat \"*) ;; *) exec FFMPEG \"$@\";; esac\n\
     FFMPEG \"$@\" || exit $?\n\
     for target; do :; done\n\
     target=${target#file:}\n\
@@ -47,7 +47,8 @@ const SPOILT: &[(&str, &str)] = &[
     ("-map -0:t", "beside the film"),
 ];
 
-fn refused(bench: &Bench, what: &str, mut command: Command) -> End {
+/// Runs a merge that is to be refused, with nothing left beside the work folder; its end.
+pub fn refused(bench: &Bench, what: &str, mut command: Command) -> End {
     let end = bench.end(&command.output().unwrap());
     assert_eq!(end.code, Code::BadOutput, "{what}: {}", end.message);
     assert!(end.redo.is_empty(), "{what}: its parts are good");

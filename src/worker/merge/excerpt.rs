@@ -43,10 +43,9 @@ impl Excerpt {
         self.length_micros().saturating_add(READ_ON_US)
     }
 
-    /// The bitstream filter that lets through what belongs to the range, for a stream that is read as the source states
-    /// its times, or shifted by [`Self::start_micros`]. `None` for streams without times.
-    pub fn filter(&self, stream: &Stream, shifted: bool) -> Option<String> {
-        let base = stream.base()?;
+    /// The bitstream filter that lets through what belongs to the range, for a stream in that time base that is read as the
+    /// source states its times, or shifted by [`Self::start_micros`]. `None` for streams without times.
+    pub fn filter(&self, stream: &Stream, base: Ratio, shifted: bool) -> Option<String> {
         let shift = if shifted { base.ticks_nearest(self.start_micros()) } else { 0 };
         let tick = |time| self.base.ceil_in(time, base).saturating_sub(shift);
         let (from, to) = (tick(self.start), tick(self.end));
@@ -106,7 +105,8 @@ mod tests {
             r#"{"streams":[{"codec_type":"audio","time_base":"1/44100"},{"codec_type":"subtitle","time_base":"1/1000"},
             {"codec_type":"attachment","time_base":"1/90000"},{"codec_type":"audio"}]}"#,
         );
-        let filter = |stream: usize, shifted| SECOND().filter(&media.streams[stream], shifted);
+        let of = |excerpt: Excerpt, stream: &Stream, shifted| excerpt.filter(stream, stream.base()?, shifted);
+        let filter = |stream: usize, shifted| of(SECOND(), &media.streams[stream], shifted);
         assert_eq!(filter(0, false).unwrap(), "noise=drop='lt(pts,44100)+gte(pts,88200)'");
         assert_eq!(filter(0, true).unwrap(), "noise=drop='lt(pts,0)+gte(pts,44100)'");
         assert!(filter(1, true).unwrap().contains("lte(pts+duration,0)*lt(pts,0)+gte(pts,1000)"));
@@ -114,8 +114,8 @@ mod tests {
         // A time that is no tick of the stream: both ranges around it speak of the same tick.
         let ntsc = Excerpt { base: Ratio { num: 1001, den: 30_000 }, start: 1, end: 2 };
         let next = Excerpt { start: 2, end: 3, ..ntsc };
-        assert_eq!(ntsc.filter(&media.streams[0], false).unwrap(), "noise=drop='lt(pts,1472)+gte(pts,2943)'");
-        assert!(next.filter(&media.streams[0], false).unwrap().contains("lt(pts,2943)"));
+        assert_eq!(of(ntsc, &media.streams[0], false).unwrap(), "noise=drop='lt(pts,1472)+gte(pts,2943)'");
+        assert!(of(next, &media.streams[0], false).unwrap().contains("lt(pts,2943)"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Joining by stream copy: parts behind each other at exact times, then every other stream of the source untouched.
+//! Joining by stream copy: parts behind each other at exact times, then every other stream of the source untouched, but for
+//! text that the container holds in another format only.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,6 +7,7 @@ use std::path::Path;
 use super::covers::Covers;
 use super::excerpt::Excerpt;
 use super::lists::Lists;
+use super::packets::TEXT_BASE;
 use crate::worker::failure::Outcome;
 use crate::worker::ffmpeg::{Invocation, Tools};
 use crate::worker::index::Index;
@@ -73,6 +75,9 @@ impl Join<'_> {
         let film = self.media.streams.iter().find(|stream| stream.index == index.stream);
         for (number, stream) in (0u32..).zip(film.into_iter().chain(copied)) {
             run.args([&format!("-disposition:{number}"), &stream.flags()]);
+            if let Some(codec) = self.container.converts(stream) {
+                run.args([&format!("-c:{number}"), codec]);
+            }
         }
         // A time code is that of the film's first picture, which a range has not.
         let time_code = self.excerpt.is_none().then_some("timecode");
@@ -144,7 +149,9 @@ impl Join<'_> {
         for (output, stream) in (1u32..).zip(copied) {
             let input = places.get(&Kind::of(stream)).copied().unwrap_or(1);
             run.args(["-map", &format!("{input}:{}", stream.index)]);
-            if let Some(filter) = self.excerpt.and_then(|excerpt| excerpt.filter(stream, true)) {
+            let converted = self.container.converts(stream).map(|_| TEXT_BASE);
+            let base = converted.or_else(|| stream.base());
+            if let Some(filter) = self.excerpt.and_then(|excerpt| excerpt.filter(stream, base?, true)) {
                 run.args([&format!("-bsf:{output}"), &filter]);
             }
         }
@@ -207,7 +214,7 @@ fn movie_scale(den: u32) -> String {
     den.saturating_mul(times).to_string()
 }
 
-/// The source's streams that go into the result as they are.
+/// The source's streams that go into the result as they are, or as text that its container holds.
 pub fn copied(media: &Media, film: u32) -> impl Iterator<Item = &Stream> {
     media.streams.iter().filter(move |stream| {
         stream.index != film

@@ -8,6 +8,9 @@ use crate::worker::ffmpeg::{Invocation, Tools};
 use crate::worker::media::Stream;
 use crate::worker::ratio::Ratio;
 
+/// Time base of text that ffmpeg has converted.
+pub const TEXT_BASE: Ratio = Ratio { num: 1, den: 1_000_000 };
+
 /// Streams of a file, and the range of it that counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Packets<'a> {
@@ -17,6 +20,8 @@ pub struct Packets<'a> {
     pub streams: &'a [&'a Stream],
     /// The range; `None` for the whole file.
     pub excerpt: Option<&'a Excerpt>,
+    /// Whether they are read as bare text, whatever format it is in.
+    pub as_text: bool,
 }
 
 /// A packet.
@@ -26,6 +31,8 @@ pub struct Packet {
     pub stream: usize,
     /// When it comes, microseconds.
     pub micros: i64,
+    /// How long it lasts, microseconds; 0 if unsaid.
+    pub lasts: i64,
     /// Its size, bytes.
     pub bytes: u64,
     /// Its hash.
@@ -79,12 +86,13 @@ impl Packets<'_> {
         for stream in self.streams {
             run.args(["-map", &format!("0:{}", stream.index)]);
         }
-        run.args(["-c", "copy"]);
+        run.args(["-c", if self.as_text { "text" } else { "copy" }]);
         if let Some(excerpt) = self.excerpt {
             run.args(["-t", &format!("{}us", excerpt.start_micros().saturating_add(excerpt.read_micros()))]);
         }
         for (number, stream) in (0u32..).zip(self.streams) {
-            let chosen = self.excerpt.and_then(|excerpt| excerpt.filter(stream, false));
+            let base = if self.as_text { Some(TEXT_BASE) } else { stream.base() };
+            let chosen = self.excerpt.and_then(|excerpt| excerpt.filter(stream, base?, false));
             // AAC of broadcasts has a header in front of every packet, which no file format keeps; others pass as they are.
             let bare = (stream.codec() == "aac").then(|| "aac_adtstoasc".to_owned());
             let filters: Vec<String> = chosen.into_iter().chain(bare).collect();
@@ -111,10 +119,11 @@ fn packet(line: &str, bases: &[Option<Ratio>]) -> Option<Packet> {
     let stream: usize = fields.next()?.parse().ok()?;
     // The least number stands for a packet without a time.
     let time: i64 = fields.nth(1)?.parse().ok().filter(|time| *time != i64::MIN)?;
-    let bytes = fields.nth(1)?.parse().ok()?;
+    let lasts = fields.next()?.parse().unwrap_or(0);
+    let bytes = fields.next()?.parse().ok()?;
     let hash = fields.next()?.to_owned();
     let base = bases.get(stream).copied().flatten()?;
-    Some(Packet { stream, micros: base.micros(time), bytes, hash })
+    Some(Packet { stream, micros: base.micros(time), lasts: base.micros(lasts), bytes, hash })
 }
 
 #[cfg(test)]
@@ -127,7 +136,8 @@ mod tests {
         assert_eq!(base("#media_type 1: audio"), None);
         let bases = [None, Some("1/1000".parse().unwrap())];
         let found = packet("1,       40,       41,     1000,       12, 0aff", &bases).unwrap();
-        assert_eq!(found, Packet { stream: 1, micros: 41_000, bytes: 12, hash: "0aff".to_owned() });
+        let hash = "0aff".to_owned();
+        assert_eq!(found, Packet { stream: 1, micros: 41_000, lasts: 1_000_000, bytes: 12, hash });
         for line in [
             "#tb 1: 1/1000",
             "0, 0, 0, 1, 1, ff",

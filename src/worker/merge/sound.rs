@@ -23,8 +23,9 @@ pub(super) fn verify(
     if of_source.is_empty() && of_result.is_empty() {
         return Ok(0);
     }
-    let source = Packets { path: checked.source, streams: &of_source, excerpt: excerpt.as_ref() };
-    let result = Packets { path: checked.result, streams: &of_result, excerpt: None };
+    let source =
+        Packets { path: checked.source, streams: &of_source, excerpt: excerpt.as_ref(), as_text: false };
+    let result = Packets { path: checked.result, streams: &of_result, excerpt: None, as_text: false };
     let (was, is) = (source.digests(tools, "hash the sound")?, result.digests(tools, "hash the sound")?);
     if was != is {
         let differs = was.iter().zip(&is).position(|(a, b)| a != b).unwrap_or(was.len().min(is.len()));

@@ -74,13 +74,16 @@ pub(super) struct Streams<'a> {
 }
 
 impl<'a> Streams<'a> {
-    /// Of the same number and codecs.
+    /// Of the same number and codecs, but for text that was converted.
     fn of(checked: &Checked<'a>, media: &'a Media, film: &Stream) -> Outcome<Self> {
         let source: Vec<&Stream> = copied(checked.of_source, checked.work.index.stream).collect();
         let result: Vec<&Stream> = copied(media, film.index).collect();
         let kinds = |streams: &[&Stream]| {
-            let mut kinds: Vec<String> =
-                streams.iter().map(|stream| format!("{} {}", stream.codec_type, stream.codec())).collect();
+            let codec = |stream: &Stream| {
+                let converted = checked.container.converts(stream);
+                format!("{} {}", stream.codec_type, converted.unwrap_or(stream.codec()))
+            };
+            let mut kinds: Vec<String> = streams.iter().map(|stream| codec(stream)).collect();
             kinds.sort();
             kinds
         };

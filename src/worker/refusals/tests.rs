@@ -67,17 +67,17 @@ fn a_matrix_that_cannot_be_converted_is_not_called_high_dynamic_range() {
 #[test]
 fn streams_that_a_container_cannot_hold_are_refused() {
     let with = |stream: &str| media(&format!("{},{stream}", film("")));
-    let srt = r#"{"index":1,"codec_type":"subtitle","codec_name":"subrip"}"#;
+    let bitmaps = r#"{"index":1,"codec_type":"subtitle","codec_name":"hdmv_pgs_subtitle"}"#;
     let font = r#"{"index":1,"codec_type":"attachment","codec_name":"ttf"}"#;
     let cover = r#"{"index":1,"codec_type":"video","codec_name":"png","disposition":{"attached_pic":1}}"#;
     let tiff = &cover.replace("png", "tiff");
     for (stream, container) in
-        [(srt, Container::Mp4), (srt, Container::Mov), (font, Container::Mp4), (tiff, Container::Mkv)]
+        [(bitmaps, Container::Mp4), (bitmaps, Container::Mov), (font, Container::Mp4), (tiff, Container::Mkv)]
     {
         assert_eq!(word(&with(stream), &source(), container), "StreamsDoNotFit", "{stream}");
     }
     for (stream, container) in
-        [(srt, Container::Mkv), (font, Container::Mkv), (cover, Container::Mkv), (cover, Container::Mp4)]
+        [(bitmaps, Container::Mkv), (font, Container::Mkv), (cover, Container::Mkv), (cover, Container::Mp4)]
     {
         assert!(check_header(&with(stream), &source(), container).is_ok(), "{stream}");
     }
@@ -170,4 +170,26 @@ fn what_is_odd_about_a_result_is_told() {
     let told = of_result(&odd, Container::Mkv, 3);
     assert!(told.iter().any(|told| told.contains("4:4:4")), "{told:?}");
     assert!(told.iter().any(|told| told.contains("rounded to 1/1000 s")), "{told:?}");
+}
+
+#[test]
+fn text_is_converted_for_another_family_and_told_of() {
+    let with = |codec: &str| {
+        media(&format!(r#"{},{{"index":1,"codec_type":"subtitle","codec_name":"{codec}"}}"#, film("")))
+    };
+    for (codec, container, becomes) in [
+        ("subrip", Container::Mp4, Some("mov_text")),
+        ("ass", Container::Mov, Some("mov_text")),
+        ("webvtt", Container::Mp4, Some("mov_text")),
+        ("mov_text", Container::Mkv, Some("subrip")),
+        ("mov_text", Container::Mp4, None),
+        ("ass", Container::Mkv, None),
+    ] {
+        let media = with(codec);
+        assert_eq!(container.converts(&media.streams[1]), becomes, "{codec}");
+        let warnings = check_header(&media, &source(), container).unwrap().warnings;
+        let told = warnings.iter().any(|told| told.contains("is converted from"));
+        assert_eq!(told, becomes.is_some(), "{codec}: {warnings:?}");
+    }
+    assert_eq!(word(&with("eia_608"), &source(), Container::Mkv), "StreamsDoNotFit");
 }

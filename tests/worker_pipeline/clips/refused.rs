@@ -158,16 +158,6 @@ pub const REFUSED: &[Refused] = &[
     refused(
         "StreamsDoNotFit",
         "out.mp4",
-        Clip::new("text.mkv", "FILM -i TEXT -map 0 -map 1 -c:v libx264 -pix_fmt yuv420p -c:s srt"),
-    ),
-    refused(
-        "StreamsDoNotFit",
-        "out.mov",
-        Clip::new("signs.mkv", "FILM -i TEXT -map 0 -map 1 -c:v libx264 -pix_fmt yuv420p -c:s ass"),
-    ),
-    refused(
-        "StreamsDoNotFit",
-        "out.mp4",
         Clip::new(
             "font.mkv",
             "FILM -c:v libx264 -pix_fmt yuv420p -attach FONT -metadata:s:t mimetype=font/ttf -metadata:s:t filename=font.ttf",
