@@ -102,6 +102,8 @@ words! {
         Interlaced,
         /// PQ or HLG.
         HighDynamicRange,
+        /// A matrix that is not converted exactly.
+        ColourMatrix,
         /// Size or pixel format changes inside the film.
         FormatChanges,
         /// An alpha channel.

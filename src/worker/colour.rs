@@ -125,16 +125,19 @@ fn with_matrix(matrix: &str) -> (&'static str, &'static str) {
     }
 }
 
+/// Matrices that are converted exactly, each with the `scale` filter's name of it.
+pub const MATRICES: [(&str, &str); 6] = [
+    ("bt709", "bt709"),
+    ("fcc", "fcc"),
+    ("bt470bg", "bt601"),
+    ("smpte170m", "bt601"),
+    ("smpte240m", "smpte240m"),
+    ("bt2020nc", "bt2020"),
+];
+
 /// The `scale` filter's name of a matrix; `None` if it has none.
 pub fn scale_name(matrix: &str) -> Option<&'static str> {
-    Some(match matrix {
-        "bt709" => "bt709",
-        "fcc" => "fcc",
-        "bt470bg" | "smpte170m" => "bt601",
-        "smpte240m" => "smpte240m",
-        "bt2020nc" => "bt2020",
-        _ => return None,
-    })
+    MATRICES.iter().find(|(known, _)| *known == matrix).map(|(_, name)| *name)
 }
 
 fn is_rgb(pixel_format: &str) -> bool {

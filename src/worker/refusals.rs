@@ -2,7 +2,7 @@
 //!
 //! Two looks: [`check_header`] before the decode, so that most refusals come at once; [`check_pictures`] after it.
 
-use super::colour::{Colour, bits, has_alpha};
+use super::colour::{Colour, MATRICES, bits, has_alpha};
 use super::failure::{Failure, Outcome};
 use super::index::{Index, Pictures, ShapeChange, count};
 use super::media::{Media, Stream};
@@ -168,11 +168,16 @@ pub fn check_header<'a>(media: &'a Media, source: &Source, container: Container)
     }
     let Some(colour) = Colour::of(stream.colour_tags(), height, format) else {
         let matrix = stream.color_space.as_deref().unwrap_or_default();
-        let told = format!("{name} has matrix {matrix}, which cannot be converted exactly; convert it first");
-        if ["ictcp", "ipt-c2", "bt2020c"].contains(&matrix) {
-            return refuse("HighDynamicRange", told);
-        }
-        return Err(Failure::stop(Code::InvalidSource, told));
+        let word = if ["ictcp", "ipt-c2", "bt2020c"].contains(&matrix) {
+            "HighDynamicRange"
+        } else {
+            "ColourMatrix"
+        };
+        let known = MATRICES.map(|(matrix, _)| matrix).join(", ");
+        return refuse(
+            word,
+            format!("{name} has matrix {matrix}; only {known} and RGB are read exactly; convert it first"),
+        );
     };
     let order = stream.field_order.as_deref().unwrap_or("unknown");
     if source.deinterlace == Deinterlace::Off && !["progressive", "unknown"].contains(&order) {

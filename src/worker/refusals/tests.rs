@@ -58,10 +58,12 @@ fn headers_are_refused_with_their_word() {
 
 #[test]
 fn a_matrix_that_cannot_be_converted_is_not_called_high_dynamic_range() {
-    let error =
-        check_header(&media(&film(r#","color_space":"ycgco""#)), &source(), Container::Mp4).unwrap_err();
-    assert_eq!(error.code(), Code::InvalidSource);
-    assert!(error.to_string().contains("matrix ycgco"), "{error}");
+    for matrix in ["ycgco", "ycgco-re", "smpte2085", "chroma-derived-nc", "chroma-derived-c"] {
+        let film = media(&film(&format!(r#","color_space":"{matrix}""#)));
+        assert_eq!(word(&film, &source(), Container::Mp4), "ColourMatrix");
+        let told = check_header(&film, &source(), Container::Mp4).unwrap_err().to_string();
+        assert!(told.contains(&format!("has matrix {matrix}; only bt709, fcc, ")), "{told}");
+    }
 }
 
 #[test]

@@ -91,6 +91,11 @@ pub const REFUSED: &[Refused] = &[
             "FILM -c:v libx265 -x265-params log-level=error -pix_fmt yuv420p10le -tag:v dvh1 -strict unofficial",
         ),
     ),
+    refused(
+        "ColourMatrix",
+        "out.mkv",
+        Clip::new("screen.mkv", "FILM -vf format=yuv444p,setparams=colorspace=ycgco -c:v libx264"),
+    ),
     from_two(refused(
         "FormatChanges",
         "out.mkv",
