@@ -104,7 +104,7 @@ mod tests {
             let engine = engine_input(&spec, false);
             let wishes = Wishes {
                 index: "x", film, owned: Span { start: from, end: film.min(from + length) }, cuts: &cuts,
-                rate: Ratio { num: 25, den: 1 }, width: 640, height: 360, scale: 2, engine: &engine,
+                rate: Ratio { num: 25, den: 1 }, width: 640, height: 360, scale: 2, quality: 16, engine: &engine,
                 host_memory: spec.host_memory, host_budget_bytes: budget << 30, segment_frames, gpus,
                 start_seconds: 30, megapixel_frame_millis: 119,
             };

@@ -40,7 +40,7 @@ pub fn finish(tools: &Tools, mounts: &Mounts, task: &FinishTask) -> Outcome<Fini
     // Attempts before this one were given up.
     publish::remove_asides(&part)?;
     publish::remove_asides(&work.folder.manifest(task.round, task.segment))?;
-    let need = encoded_bytes(&work.index, task.scale, owned.frames());
+    let need = encoded_bytes(&work.index, task.scale, task.encode.quality, owned.frames());
     prove_room(mounts, Volume::Destination, "the part", need)?;
     let aside = publish::aside(&part, &format!("{}-{}", task.attempt, std::process::id()));
     let encoder = Encoder::of(&work.index, task.scale, &task.encode, work.plan.rate);

@@ -96,6 +96,7 @@ mod tests {
             v: 1,
             index: text("i"),
             scale: 2,
+            quality: 16,
             rate: "25/1".parse().unwrap(),
             longest_read: 21,
             segments: vec![owned],

@@ -40,12 +40,19 @@ pub struct Plan {
     pub index: String,
     /// Upscaling factor.
     pub scale: u32,
+    /// Rate factor of the parts' encoder, by which room is estimated; unsaid by versions that did not know it.
+    #[serde(default = "usual_quality")]
+    pub quality: u32,
     /// The one rate that every part's encoder is told, pictures per second.
     pub rate: Ratio,
     /// Most pictures that a segment reads in one piece, repeats included.
     pub longest_read: u32,
     /// What each segment owns, in order, without gaps.
     pub segments: Vec<Span>,
+}
+
+const fn usual_quality() -> u32 {
+    16
 }
 
 impl Plan {

@@ -85,7 +85,8 @@ pub fn prepare(
     let source = mounts.source_file(&task.source.path)?;
     work.index.prove_unchanged(&source, &task.source.path)?;
     // Before the GPU is kept busy for a part that has no room.
-    let part = encoded_bytes(&work.index, work.plan.scale, work.segment(task.segment)?.frames());
+    let Plan { scale, quality, .. } = work.plan;
+    let part = encoded_bytes(&work.index, scale, quality, work.segment(task.segment)?.frames());
     prove_room(mounts, Volume::Destination, "the part", part)?;
     let driver = Driver::start(nvml);
     driver.prove_identity(&task.gpu, figures)?;

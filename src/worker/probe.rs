@@ -70,7 +70,7 @@ pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) 
     index.prove_unchanged(&source, &task.source.path)?;
     let scale = choose_scale(task, index.height)?;
     // Parts and result lie there together for a while.
-    let film = encoded_bytes(&index, scale, index.owned().frames());
+    let film = encoded_bytes(&index, scale, task.encode.quality, index.owned().frames());
     let parts = film.saturating_sub(parts_bytes(&folder));
     let need = film.saturating_add(parts).saturating_add(others_bytes(&media, &index));
     prove_room(mounts, Volume::Destination, "the film with its parts", need)?;
@@ -263,6 +263,7 @@ fn make_plan(task: &ProbeTask, index: &Index, digest: &str, scale: u32) -> Outco
         width: index.width,
         height: index.height,
         scale,
+        quality: task.encode.quality,
         engine: &task.engine,
         host_memory: task.host_memory,
         host_budget_bytes: task.host_budget_bytes,

@@ -17,14 +17,12 @@ pub enum Volume {
     Scratch,
 }
 
-/// The least that so many pictures of the result take, bytes. An encoder at its default quality seldom gets below 0.02
-/// bytes per pixel; with less room than that it cannot end well.
-pub fn encoded_bytes(index: &Index, scale: u32, frames: u64) -> u64 {
-    let pixels = u64::from(index.width)
-        .saturating_mul(index.height.into())
-        .saturating_mul(scale.saturating_mul(scale).into())
-        .saturating_mul(frames);
-    pixels / 50
+/// The least that so many pictures of the result take, bytes. An encoder at a rate factor of 16 seldom gets below 0.02
+/// bytes per pixel, and every 6 more of it halve what it writes; with less room than that it cannot end well.
+pub fn encoded_bytes(index: &Index, scale: u32, quality: u32, frames: u64) -> u64 {
+    let pixels = f64::from(index.width) * f64::from(index.height) * f64::from(scale).powi(2) * frames as f64;
+    let halvings = (f64::from(quality) - 16.0) / 6.0;
+    (pixels / 50.0 * (-halvings).exp2()) as u64
 }
 
 /// What the streams beside the film take in the result, bytes: by the bits a second that the file states of each, for as
@@ -84,11 +82,14 @@ mod tests {
     use crate::worker::index::tests::film;
 
     #[test]
-    fn a_film_takes_a_fiftieth_of_a_byte_for_each_pixel() {
+    fn a_film_takes_as_much_as_its_pixels_and_its_quality_say() {
         // 64x36 at twice the size.
         let index = film(&[0, 40], "1/1000", 40);
-        assert_eq!(encoded_bytes(&index, 2, 25), 128 * 72 * 25 / 50);
-        assert_eq!(encoded_bytes(&index, 2, u64::MAX), u64::MAX / 50);
+        let bytes = |quality, frames| encoded_bytes(&index, 2, quality, frames);
+        assert_eq!(bytes(16, 25), 128 * 72 * 25 / 50);
+        assert_eq!(bytes(16, u64::MAX), u64::MAX);
+        // Half of it for every 6 more.
+        assert_eq!([28, 22, 10].map(|quality| bytes(quality, 25)), [4608 / 4, 4608 / 2, 4608 * 2]);
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub struct Wishes<'a> {
     pub height: u32,
     /// Upscaling factor.
     pub scale: u32,
+    /// Rate factor of the parts' encoder.
+    pub quality: u32,
     /// What the engine wants.
     pub engine: &'a EngineInput,
     /// How much host memory the engine takes.
@@ -155,6 +157,7 @@ pub fn plan(wishes: &Wishes<'_>) -> Result<Plan, PlanError> {
         v: 1,
         index: wishes.index.to_owned(),
         scale: wishes.scale,
+        quality: wishes.quality,
         rate: wishes.rate,
         longest_read: longest_read.and_then(|frames| u32::try_from(frames).ok()).ok_or(PlanError::NoRule)?,
         segments,
@@ -265,6 +268,7 @@ mod tests {
             width: 960,
             height: 540,
             scale: 2,
+            quality: 16,
             engine,
             host_memory: host(),
             host_budget_bytes: 1 << 40,
