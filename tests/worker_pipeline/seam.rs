@@ -1,20 +1,21 @@
-//! Borders of segments, with an engine that remembers: what comes out must not show where the film was cut.
+//! Borders of segments, with an engine that remembers: what comes out must not show where the film was cut. One film is made
+//! here, the other is the one real film in the repository; a second real one of an open licence is not among its clips.
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::asked::{Asked, Wanted};
 use crate::bench::{Bench, Engine};
-use crate::clips::Clip;
+use crate::made::make;
 use video_upscale::api::profile::FrameRule;
 use video_upscale::api::worker::{Encode, EncodePreset};
 
 /// Moving pictures with noise, which a memory averages away.
-const FILM: Clip = Clip::new(
-    "noisy.mp4",
-    "-f lavfi -i testsrc2=s=96x56:r=25:d=2.4 -vf noise=alls=12:allf=t:all_seed=7 -c:v libx264 -crf 8 -pix_fmt yuv420p",
-);
-/// Pictures of it.
-const FRAMES: usize = 60;
+const NOISY: &str = "-f lavfi -i testsrc2=s=96x56:r=25:d=2.4 -vf noise=alls=12:allf=t:all_seed=7 -c:v libx264 -crf 8 -pix_fmt yuv420p";
+/// Pictures of a film.
+const FRAMES: u32 = 60;
+/// Pictures of a segment.
+const SEGMENT: u32 = 18;
 /// An engine whose every picture hangs on all before it, less and less. All files are lossless: what differs is its doing.
 const REMEMBERS: Engine = Engine { more: "hqdn3d=0:0:8:8", quality: 0 };
 /// Least likeness of a picture to the same one of a film that was never cut, decibels.
@@ -22,23 +23,35 @@ const LIKE: f64 = 60.0;
 /// So much less like must the pictures at borders be where nothing is read before a segment, decibels: else this test
 /// sees nothing.
 const SEEN: f64 = 15.0;
+/// Most that a film may jump more at a border than if it were never cut, of 255, on a small copy in grey.
+const JUMP: f64 = 1.0;
 
-/// The film in segments of so many pictures, each reading so many before itself; its pictures in RGB.
-fn upscaled(segment_frames: u32, context_before: u32) -> Vec<Vec<u8>> {
+/// Pictures of a result.
+type Pictures = Vec<Vec<u8>>;
+
+/// A film, made by the words of `how`, in segments of so many pictures, each reading so many before itself; its pictures, of so many
+/// bytes each, through filters.
+fn upscaled(how: &str, segment: u32, context_before: u32, shown: &str, bytes: usize) -> Pictures {
     // Lossless, too.
     let encode = Encode { codec: None, quality: 0, preset: EncodePreset::Fast };
-    let asked = Asked { segment_frames: Some(segment_frames), encode, ..Asked::PLAIN };
+    let asked = Asked { segment_frames: Some(segment), encode, ..Asked::PLAIN };
     let mut wanted = Wanted::default();
     wanted.input.frames = FrameRule { multiple: 1, remainder: 0, minimum: 1 };
     wanted.input.context_before = context_before;
     let bench = Bench::of("seam", asked, wanted);
-    FILM.make(&bench);
-    bench.upscale(FILM.name, "out.mp4", 1, &REMEMBERS);
+    make(&bench, "film.mp4", how);
+    bench.upscale("film.mp4", "out.mp4", 1, &REMEMBERS);
+    let pictures = pictures(&bench, &bench.destination("out.mp4"), shown, bytes);
+    assert_eq!(pictures.len(), usize::try_from(FRAMES).unwrap());
+    pictures
+}
+
+fn pictures(bench: &Bench, path: &Path, shown: &str, bytes: usize) -> Pictures {
     let mut command = Command::new(&bench.ffmpeg);
-    command.args(["-nostdin", "-v", "error", "-i"]).arg(bench.destination("out.mp4"));
-    let output = command.args(["-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]).output().unwrap();
-    assert!(output.status.success());
-    output.stdout.chunks(192 * 112 * 3).map(<[u8]>::to_vec).collect()
+    command.args(["-nostdin", "-v", "error", "-i"]).arg(path).args(["-vf", shown]);
+    let output = command.args(["-f", "rawvideo", "pipe:1"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout.chunks(bytes).map(<[u8]>::to_vec).collect()
 }
 
 /// Likeness of two pictures, decibels.
@@ -49,10 +62,10 @@ fn likeness(a: &[u8], b: &[u8]) -> f64 {
 
 #[test]
 fn borders_of_segments_are_not_seen() {
-    let whole = upscaled(60, 24);
+    let upscaled = |segment, context| upscaled(NOISY, segment, context, "format=rgb24", 192 * 112 * 3);
+    let whole = upscaled(FRAMES, 24);
     let worst_at_borders = |context: u32| {
-        let cut = upscaled(18, context);
-        assert_eq!((whole.len(), cut.len()), (FRAMES, FRAMES));
+        let cut = upscaled(SEGMENT, context);
         // Borders may lie anywhere; the least like picture is at one.
         whole.iter().zip(&cut).map(|(a, b)| likeness(a, b)).fold(f64::INFINITY, f64::min)
     };
@@ -60,4 +73,28 @@ fn borders_of_segments_are_not_seen() {
     println!("least like picture: {with:.1} dB with 24 pictures of context, {without:.1} dB with none");
     assert!(with >= LIKE, "{with:.1} dB");
     assert!(without <= with - SEEN, "{without:.1} dB without context, {with:.1} dB with it");
+}
+
+#[test]
+fn a_real_film_does_not_jump_at_borders() {
+    let how = format!(
+        "-i {}/tests/clips/big-buck-bunny.mp4 -an -frames:v {FRAMES} -c:v libx264 -crf 4 -preset veryfast",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let upscaled = |segment, context| upscaled(&how, segment, context, "scale=160:90,format=gray", 160 * 90);
+    // How much two pictures differ in the mean.
+    let jump = |film: &Pictures, at: usize| {
+        let differences = film[at].iter().zip(&film[at - 1]).map(|(a, b)| f64::from(a.abs_diff(*b)));
+        differences.sum::<f64>() / film[at].len() as f64
+    };
+    let whole = upscaled(FRAMES, 24);
+    let worst = |context: u32| {
+        let cut = upscaled(SEGMENT, context);
+        let extra = (1..cut.len()).map(|at| (jump(&cut, at) - jump(&whole, at)).abs());
+        extra.fold(0.0, f64::max)
+    };
+    let (with, without) = (worst(24), worst(0));
+    println!("extra jump: {with:.3} of 255 with 24 pictures of context, {without:.3} with none");
+    assert!(with <= JUMP, "{with:.3}");
+    assert!(without > 4.0 * with, "{without:.3} without context, {with:.3} with it");
 }
