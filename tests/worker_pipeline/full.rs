@@ -15,10 +15,11 @@ use crate::made::make;
 const PAGE: u64 = 4096;
 
 /// A small volume in memory, mounted on a folder.
-struct Volume(PathBuf);
+pub struct Volume(PathBuf);
 
 impl Volume {
-    fn mounted(folder: PathBuf) -> Self {
+    /// Mounts one.
+    pub fn mounted(folder: PathBuf) -> Self {
         let small = c"size=16m,mode=0755";
         mount("tmpfs", &folder, "tmpfs", MountFlags::empty(), small)
             .unwrap_or_else(|error| panic!("a volume on {}: {error}; be root", folder.display()));
@@ -35,7 +36,7 @@ impl Volume {
     }
 
     /// Leaves that much room, in whole pages.
-    fn leave(&self, bytes: u64) {
+    pub fn leave(&self, bytes: u64) {
         self.clear();
         let file = File::create(self.ballast()).unwrap();
         let taken = self.free().checked_sub(bytes).unwrap();
@@ -44,7 +45,8 @@ impl Volume {
         }
     }
 
-    fn clear(&self) {
+    /// Leaves all of it.
+    pub fn clear(&self) {
         let _ = std::fs::remove_file(self.ballast());
     }
 }

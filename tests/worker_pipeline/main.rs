@@ -27,6 +27,7 @@ mod fields;
 mod film;
 mod fine_ticks;
 mod full;
+mod full_scratch;
 mod hostile;
 mod interleaved;
 mod killed;
