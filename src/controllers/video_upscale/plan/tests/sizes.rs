@@ -3,6 +3,7 @@
 #![expect(clippy::arithmetic_side_effects, reason = "figures of tests")]
 
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use serde_json::json;
 
 use super::super::fixtures::*;
@@ -78,41 +79,49 @@ fn written(mut observed: Observed) -> VideoUpscaleStatus {
     observed.status
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(8))]
-    #[test]
-    fn a_status_fits_whatever_became_of_ten_thousand_segments(
-        fates in proptest::collection::vec(0u8..8, SEGMENTS as usize), kinds_of_end in 1u8..8, reached in 0u32..=SEGMENTS,
-    ) {
-        let (mut done, mut failed) = (Segments::default(), Segments::default());
-        let mut open = Vec::new();
-        let all: Vec<(u32, &u8)> = (0..reached).zip(&fates).collect();
-        // Each pass begins what there is room for, and the job goes no further while there is none.
-        for pass in all.chunks(100) {
-            let room = size::room(&done, &failed).saturating_sub(open.len()).min(pass.len());
-            for (segment, fate) in &pass[..room] {
-                match *fate % kinds_of_end {
-                    0 => done.insert(*segment),
-                    1 | 2 => failed.insert(*segment),
-                    _ => open.push(longest(*segment)),
-                }
-            }
-            if room < pass.len() {
-                break;
+/// Each case is ten thousand segments, so there are fewer than of other properties.
+#[test]
+fn a_status_fits_whatever_became_of_ten_thousand_segments() {
+    let config = ProptestConfig::default();
+    let config = ProptestConfig { cases: config.cases.div_ceil(25), ..config };
+    let fates = proptest::collection::vec(0u8..8, SEGMENTS as usize);
+    TestRunner::new(config)
+        .run(&(fates, 1u8..8, 0u32..=SEGMENTS), |(fates, kinds_of_end, reached)| {
+            fits(&fates, kinds_of_end, reached)
+        })
+        .unwrap();
+}
+
+fn fits(fates: &[u8], kinds_of_end: u8, reached: u32) -> Result<(), TestCaseError> {
+    let (mut done, mut failed) = (Segments::default(), Segments::default());
+    let mut open = Vec::new();
+    let all: Vec<(u32, &u8)> = (0..reached).zip(fates).collect();
+    // Each pass begins what there is room for, and the job goes no further while there is none.
+    for pass in all.chunks(100) {
+        let room = size::room(&done, &failed).saturating_sub(open.len()).min(pass.len());
+        for (segment, fate) in &pass[..room] {
+            match *fate % kinds_of_end {
+                0 => done.insert(*segment),
+                1 | 2 => failed.insert(*segment),
+                _ => open.push(longest(*segment)),
             }
         }
-        let given_up = failed.iter().map(longest).chain(open.iter().cloned());
-        let all = given_up.map(|history| (history.segment, history)).collect();
-        let tried = size::tried(&all, &failed);
-        prop_assert!(tried.len() <= MOST_TRIED);
-        let status = written(worst(&done, &failed, tried));
-        prop_assert!(json_bytes(&status) <= MOST_BYTES, "{} bytes", json_bytes(&status));
-        prop_assert!(status.tried.len() <= MOST_TRIED && status.tried.iter().all(|entry| entry.len() <= 40));
-        prop_assert_eq!((status.done, status.failed), (done.to_string(), failed.to_string()));
-        for history in &open {
-            prop_assert!(status.tried.contains(&history.to_string()), "{history} is needed");
+        if room < pass.len() {
+            break;
         }
     }
+    let given_up = failed.iter().map(longest).chain(open.iter().cloned());
+    let all = given_up.map(|history| (history.segment, history)).collect();
+    let tried = size::tried(&all, &failed);
+    prop_assert!(tried.len() <= MOST_TRIED);
+    let status = written(worst(&done, &failed, tried));
+    prop_assert!(json_bytes(&status) <= MOST_BYTES, "{} bytes", json_bytes(&status));
+    prop_assert!(status.tried.len() <= MOST_TRIED && status.tried.iter().all(|entry| entry.len() <= 40));
+    prop_assert_eq!((status.done, status.failed), (done.to_string(), failed.to_string()));
+    for history in &open {
+        prop_assert!(status.tried.contains(&history.to_string()), "{history} is needed");
+    }
+    Ok(())
 }
 
 #[test]
