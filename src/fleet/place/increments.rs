@@ -301,7 +301,6 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(crate::runs::at_most(1500))]
 
     #[test]
     fn changes_one_by_one_lead_where_a_new_beginning_leads(events in prop::collection::vec(event(), 1..80)) {

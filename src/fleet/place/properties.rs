@@ -107,7 +107,6 @@ fn on(need: &StepNeed, card: &Card) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(crate::runs::at_most(1000))]
 
     #[test]
     fn what_is_given_is_free_fits_and_is_given_once(world in world()) {

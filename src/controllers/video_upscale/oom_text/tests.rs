@@ -122,7 +122,6 @@ fn a_profile_brings_its_own_patterns() {
 }
 
 proptest! {
-    #![proptest_config(crate::runs::at_most(500))]
 
     #[test]
     fn any_text_is_read(text in "(\\PC|[\u{1b}\u{9b}\\[\\]{}\r\n 0-9.:;]|GiB|Process |has |outofmemory){0,200}") {
