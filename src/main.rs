@@ -9,7 +9,7 @@ use video_upscale::config::Config;
 use video_upscale::{controllers, telemetry};
 
 /// Passes in flight and the lead get that long to end, altogether.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(15);
 
 #[tokio::main]
 async fn main() -> ExitCode {

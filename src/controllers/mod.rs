@@ -29,7 +29,7 @@ use crate::telemetry::{self, Telemetry};
 /// Pause before something that the start needs is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
 /// Passes in flight at the shutdown get that long to end.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(4);
 /// How often readiness is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -183,7 +183,10 @@ async fn act(
         Arc::new(profiles::Context { client: clients.request.clone(), telemetry: telemetry.clone() });
     let job_loops = async {
         // A job is planned only with claims, reports and profiles at hand: absence of any of them is a decision.
-        until_ready(fleet, &profile_store, telemetry).await;
+        tokio::select! {
+            () = until_ready(fleet, &profile_store, telemetry) => {}
+            () = stopped(shutdown.clone()) => return,
+        }
         let told = ctx.clone();
         telemetry.ask(move || {
             #[expect(clippy::disallowed_methods, reason = "edge: the moment of a scrape")]

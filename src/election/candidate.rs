@@ -4,7 +4,7 @@
 //! The rules are those of client-go's leader election: whoever sees a record unchanged for as long as the record asks
 //! for takes it, by compare-and-swap; a holder that has not renewed within a shorter time holds nothing any more. A
 //! holder counts from before its write, an observer from after its read, so the holder is always the first to give up
-//! if their clocks run within a fifth of each other.
+//! unless one clock runs 1.5 times as fast as the other.
 
 use std::time::Duration;
 
@@ -97,6 +97,11 @@ impl Candidate {
     /// Whether it leads.
     pub fn leads(&self, now: Duration) -> bool {
         self.held.is_some_and(|held| now < held.saturating_add(RENEWAL))
+    }
+
+    /// Whether the Lease may be another than the one that was seen last.
+    pub const fn is_doubtful(&self) -> bool {
+        self.doubtful
     }
 
     /// Who holds the Lease as it was last seen; `None`: it has not been seen yet.

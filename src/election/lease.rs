@@ -43,8 +43,10 @@ pub fn held(before: Lease, me: &str, now: Timestamp) -> Lease {
     let known = record(&before);
     let mut spec = before.spec.unwrap_or_default();
     if known.holder.as_deref() != Some(me) {
+        // The first holder of a Lease is no change.
+        let changes = i32::from(spec.acquire_time.is_some());
         spec.acquire_time = Some(MicroTime(now));
-        spec.lease_transitions = Some(known.transitions.saturating_add(1));
+        spec.lease_transitions = Some(known.transitions.saturating_add(changes));
         spec.holder_identity = Some(me.to_owned());
     }
     spec.renew_time = Some(MicroTime(now));
@@ -73,14 +75,14 @@ mod tests {
         let first = held(fresh("up-controller", "up"), "a", at(7));
         let read = record(&first);
         let told = (read.holder.as_deref(), read.renewed, read.length, read.transitions);
-        assert_eq!(told, (Some("a"), Some(at(7)), Some(LENGTH), 1));
+        assert_eq!(told, (Some("a"), Some(at(7)), Some(LENGTH), 0));
         let renewed = held(first, "a", at(9));
         let spec = renewed.spec.clone().unwrap();
-        assert_eq!((spec.acquire_time.unwrap().0, record(&renewed).transitions), (at(7), 1));
+        assert_eq!((spec.acquire_time.unwrap().0, record(&renewed).transitions), (at(7), 0));
         let free = released(renewed, at(10));
-        assert_eq!((record(&free).holder, record(&free).transitions), (None, 1));
+        assert_eq!((record(&free).holder, record(&free).transitions), (None, 0));
         let second = held(free, "b", at(11));
-        assert_eq!((record(&second).holder.as_deref(), record(&second).transitions), (Some("b"), 2));
+        assert_eq!((record(&second).holder.as_deref(), record(&second).transitions), (Some("b"), 1));
     }
 
     #[test]

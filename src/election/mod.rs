@@ -114,10 +114,15 @@ pub async fn run(
         match select(ending, sign).await {
             Either::Left(_) => break,
             Either::Right((Ok(Some(())), _)) => candidate.hint(),
-            Either::Right((Ok(None) | Err(_), _)) => {}
+            Either::Right((Ok(None), _)) => signs = stream::pending().boxed(),
+            Either::Right((Err(_elapsed), _)) => {}
         }
     }
     if candidate.leads(began.elapsed()) {
+        // A write that was not answered may have been done: what is given back must be the Lease as it is.
+        if candidate.is_doubtful() {
+            let _seen = seat.look(candidate.patience(began.elapsed())).await;
+        }
         seat.give_back(candidate.patience(began.elapsed())).await;
     }
     Ok(())
@@ -153,7 +158,8 @@ impl Seat<'_> {
 
     /// Writes the Lease without holder, so that nobody waits for its end.
     async fn give_back(&mut self, patience: Duration) {
-        let Some(known) = self.known.take() else { return };
+        let ours = |lease: &Lease| lease::record(lease).holder.as_ref() == Some(&self.settings.identity);
+        let Some(known) = self.known.take().filter(ours) else { return };
         if self.write(lease::released(known, wall_clock()), patience).await.is_some() {
             tracing::info!(lease = self.settings.lease, "gave the lead back");
         }
@@ -221,8 +227,11 @@ fn signs(api: Api<Lease>, name: &str) -> BoxStream<'static, ()> {
         let free = match event {
             Ok(Event::Apply(lease)) => lease::record(&lease).holder.is_none(),
             Ok(Event::Delete(_)) => true,
-            // It is read every two seconds besides.
-            Ok(Event::Init | Event::InitApply(_) | Event::InitDone) | Err(_) => false,
+            Ok(Event::Init | Event::InitApply(_) | Event::InitDone) => false,
+            Err(error) => {
+                tracing::warn!(%error, "the Lease of the leader is not watched; it is read every 2 s");
+                false
+            }
         };
         std::future::ready(free.then_some(()))
     });

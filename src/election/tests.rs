@@ -204,9 +204,8 @@ fn played(play: &Play) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(crate::runs::at_most(500))]
-    /// Whatever happens to requests and processes, and however their clocks run within 15 parts in a hundred, no two lead at once; and
-    /// once it is calm, somebody does.
+    /// Whatever happens to requests and processes, and with clocks that run up to 15 in a hundred faster or slower, no two
+    /// lead at once; and once it is calm, somebody does.
     #[test]
     fn no_two_lead_at_once_and_in_the_end_somebody_does(play in plays()) {
         played(&play)?;
@@ -267,7 +266,7 @@ async fn the_first_leads_the_second_stands_by_until_the_lease_is_given_back() {
     second.becomes(Role::Leader).await;
     assert_eq!(holder(&api).as_deref(), Some("b"));
     let lease = api.lock().objects[&lease_path(LEASE)].clone();
-    assert_eq!(lease["spec"]["leaseTransitions"], json!(2));
+    assert_eq!(lease["spec"]["leaseTransitions"], json!(1));
     assert_eq!(lease["metadata"]["labels"]["app.kubernetes.io/managed-by"], json!(null), "like a claim");
 }
 
