@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::ffmpeg::is_of_reading;
 use crate::api::worker::Code;
 
 /// Result of the worker's operations.
@@ -59,6 +60,14 @@ impl Failure {
             Self::Tool { said, .. } if says_full(said) => Code::OutOfSpace,
             Self::Tool { .. } => Code::Internal,
         }
+    }
+}
+
+impl Failure {
+    /// Whether a program refused what it was given: it was neither killed, nor kept from reading or writing by a volume.
+    pub fn is_of_content(&self) -> bool {
+        let Self::Tool { ended, said, .. } = self else { return false };
+        !ended.contains("signal") && !is_of_reading(said) && !says_full(said)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whether sound and text fit into the result's container: tried, not guessed, before any GPU works for a film that could
 //! not be joined. What a muxer takes differs by codec, by parameters, and from one ffmpeg to the next.
 
+use std::ops::Range;
 use std::path::Path;
 
 use super::failure::{Failure, Outcome};
@@ -30,7 +31,7 @@ pub fn prove_fit(
     let mut run = tools.ffmpeg();
     run.input(source).args(["-map", "0:a", "-c", "copy", "-t", TRIED, "-f", container.muxer()]);
     match run.file(Path::new("/dev/null")).run("try the sound in the container") {
-        Err(Failure::Tool { said, .. }) => refuse(
+        Err(ref failure @ Failure::Tool { ref said, .. }) if failure.is_of_content() => refuse(
             "StreamsDoNotFit",
             format!(
                 "the sound of {name} does not go into {} ({said}); end the destination's name otherwise",
@@ -44,7 +45,8 @@ pub fn prove_fit(
 /// How long two texts may be shown at once, microseconds: what formats round.
 const TOGETHER: i64 = 1000;
 
-/// Reads all text that is to be converted for MP4, which shows one text at a time.
+/// Reads all text that is to be converted for MP4, which shows one text at a time. `used`: from when to when the film is,
+/// microseconds.
 ///
 /// # Errors
 /// [`crate::api::worker::Code::UnsupportedSource`] with where two are shown at once, or what the decoder says.
@@ -54,6 +56,7 @@ pub fn prove_texts(
     name: &str,
     media: &Media,
     container: Container,
+    used: &Range<i64>,
 ) -> Outcome<()> {
     let streams: Vec<&Stream> =
         media.streams.iter().filter(|stream| container.converts(stream).is_some()).collect();
@@ -64,15 +67,18 @@ pub fn prove_texts(
     let mut together = None;
     let packets = Packets { path: source, streams: &streams, excerpt: None, as_text: true };
     let read = packets.each(tools, "read the subtitles", false, |packet| {
-        let Some(end) = ends.get_mut(packet.stream) else { return };
-        if packet.micros.saturating_add(TOGETHER) < *end {
-            together.get_or_insert((packet.stream, packet.micros));
+        let (from, to) = (packet.micros, packet.micros.saturating_add(packet.lasts));
+        let Some(end) = ends.get_mut(packet.stream).filter(|_| from < used.end && to > used.start) else {
+            return;
+        };
+        if from.saturating_add(TOGETHER) < *end {
+            together.get_or_insert((packet.stream, from));
         }
-        *end = packet.micros.saturating_add(packet.lasts).max(*end);
+        *end = to.max(*end);
     });
     let otherwise = "end the destination's name with .mkv";
     match (read, together) {
-        (Err(Failure::Tool { said, .. }), _) => refuse(
+        (Err(ref failure @ Failure::Tool { ref said, .. }), _) if failure.is_of_content() => refuse(
             "StreamsDoNotFit",
             format!("subtitles of {name} cannot be converted ({said}); {otherwise}"),
         ),

@@ -40,7 +40,6 @@ pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) 
     media::look_for_encryption(tools, &source, &mut media)?;
     let accepted = check_header(&media, &task.source, container)?;
     prove_fit(tools, &source, &task.source.path, &media, container)?;
-    prove_texts(tools, &source, &task.source.path, &media, container)?;
     let mut warnings = accepted.warnings.clone();
 
     for folder in sweep(mounts, &task.job, &task.live_jobs, now) {
@@ -68,6 +67,7 @@ pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) 
     };
     warnings.extend(index.warnings.iter().cloned());
     index.prove_unchanged(&source, &task.source.path)?;
+    prove_texts(tools, &source, &task.source.path, &media, container, &index.used_micros())?;
     let scale = choose_scale(task, index.height)?;
     // Parts and result lie there together for a while.
     let film = encoded_bytes(&index, scale, task.encode.quality, index.owned().frames());

@@ -2,6 +2,8 @@
 //!
 //! Two looks: [`check_header`] before the decode, so that most refusals come at once; [`check_pictures`] after it.
 
+use std::collections::BTreeMap;
+
 use super::colour::{Colour, MATRICES, bits, has_alpha};
 use super::failure::{Failure, Outcome};
 use super::index::{Index, Pictures, ShapeChange, count};
@@ -191,6 +193,7 @@ pub fn check_header<'a>(media: &'a Media, source: &Source, container: Container)
     }
 
     let mut warnings = Vec::new();
+    let mut converted: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
     let others = media.streams.iter().filter(|other| other.index != stream.index && !other.is_time_code());
     for other in others {
         if other.is_film() {
@@ -198,11 +201,7 @@ pub fn check_header<'a>(media: &'a Media, source: &Source, container: Container)
         } else if !["audio", "video", "subtitle", "attachment"].contains(&other.codec_type.as_str()) {
             warnings.push(format!("{} stream {} is left out", other.codec_type, other.index));
         } else if let Some(codec) = container.converts(other) {
-            warnings.push(format!(
-                "subtitle stream {} is converted from {} to {codec}: texts and times stay, layout may not",
-                other.index,
-                other.codec()
-            ));
+            converted.entry((other.codec(), codec)).or_default().push(other.index.to_string());
         } else if !container.holds(other) {
             return refuse(
                 "StreamsDoNotFit",
@@ -215,6 +214,12 @@ pub fn check_header<'a>(media: &'a Media, source: &Source, container: Container)
                 ),
             );
         }
+    }
+    for ((from, to), streams) in converted {
+        let streams = streams.join(", ");
+        warnings.push(format!(
+            "subtitle stream {streams} is converted from {from} to {to}: texts and times stay, layout may not"
+        ));
     }
     if bits(format) > 8 {
         warnings.push(format!("{} bits per component are upscaled in 8", bits(format)));

@@ -18,10 +18,11 @@ pub enum Volume {
 }
 
 /// The least that so many pictures of the result take, bytes. An encoder at a rate factor of 16 seldom gets below 0.02
-/// bytes per pixel, and every 6 more of it halve what it writes; with less room than that it cannot end well.
+/// bytes per pixel, and every 6 more of it halve what it writes; less of it is not counted on to write more, as soft films
+/// do not. With less room than that it cannot end well.
 pub fn encoded_bytes(index: &Index, scale: u32, quality: u32, frames: u64) -> u64 {
     let pixels = f64::from(index.width) * f64::from(index.height) * f64::from(scale).powi(2) * frames as f64;
-    let halvings = (f64::from(quality) - 16.0) / 6.0;
+    let halvings = ((f64::from(quality) - 16.0) / 6.0).max(0.0);
     (pixels / 50.0 * (-halvings).exp2()) as u64
 }
 
@@ -88,8 +89,8 @@ mod tests {
         let bytes = |quality, frames| encoded_bytes(&index, 2, quality, frames);
         assert_eq!(bytes(16, 25), 128 * 72 * 25 / 50);
         assert_eq!(bytes(16, u64::MAX), u64::MAX);
-        // Half of it for every 6 more.
-        assert_eq!([28, 22, 10].map(|quality| bytes(quality, 25)), [4608 / 4, 4608 / 2, 4608 * 2]);
+        // Half of it for every 6 more, and as much for any less.
+        assert_eq!([28, 22, 10].map(|quality| bytes(quality, 25)), [4608 / 4, 4608 / 2, 4608]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::told::{HashLine, MarkLine, Seen, read_hash_line, read_mark, read_seen
 use crate::api::worker::{Code, Deinterlace};
 use crate::worker::deinterlace;
 use crate::worker::failure::{Failure, Outcome};
-use crate::worker::ffmpeg::{Invocation, Said, Tools, is_of_reading};
+use crate::worker::ffmpeg::{Invocation, Said, Tools};
 use crate::worker::plan::SceneCut;
 use crate::worker::range::Window;
 use crate::worker::ratio::Ratio;
@@ -181,7 +181,7 @@ pub fn first_time(tools: &Tools, source: &Path, stream: u32, base: Ratio) -> Out
 
 fn undecodable(failure: Failure) -> Failure {
     match failure {
-        Failure::Tool { said, ended, .. } if !is_of_reading(&said) => Failure::stop(
+        Failure::Tool { ref said, ref ended, .. } if failure.is_of_content() => Failure::stop(
             Code::InvalidSource,
             format!("the video stream cannot be decoded: ffmpeg {ended}: {said}"),
         ),
