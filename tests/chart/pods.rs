@@ -59,6 +59,9 @@ fn one_controller_acts_and_another_stands_by() {
     let objects = render(&["--values", &other, "--set", "controller.replicas=3"]);
     let deployment = &one(&objects, "Deployment", "video-upscale-controller")["spec"];
     assert_eq!(deployment["replicas"], 3);
+    // An upgrade may keep the values of a chart that had no such value.
+    let objects = render(&["--set", "controller.replicas=null"]);
+    assert_eq!(one(&objects, "Deployment", "video-upscale-controller")["spec"]["replicas"], 2);
     let constraints = deployment["template"]["spec"]["topologySpreadConstraints"].as_array().unwrap();
     assert_eq!((constraints.len(), &constraints[0]["matchLabelKeys"]), (1, &Value::Null), "the user's own");
 }
