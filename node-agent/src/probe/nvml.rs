@@ -99,21 +99,18 @@ impl NvmlProbe {
     }
 }
 
-/// A fact of a GPU; `None` where the driver or the GPU has no such thing.
+/// A fact of a GPU; `None` where the driver or the GPU has no such thing, or will never tell: virtual machines and old
+/// drivers answer that they know nothing, or that it is not allowed, for ever.
 ///
 /// # Errors
-/// A fault that passes, or that the whole GPU has: to be asked again, as nothing may be taken for granted meanwhile.
+/// Any other fault: to be asked again, as nothing may be taken for granted meanwhile.
 fn settled<T>(answer: Result<T, Fault>) -> Result<Option<T>, Fault> {
     match answer {
         Ok(fact) => Ok(Some(fact)),
-        Err(
-            fault @ (Fault::NotReady(_)
-            | Fault::GpuLost
-            | Fault::ResetRequired
-            | Fault::OperatingSystem
-            | Fault::Mismatch),
-        ) => Err(fault),
-        Err(_) => Ok(None),
+        Err(Fault::NotSupported | Fault::FunctionNotFound(_) | Fault::NoPermission | Fault::Unknown) => {
+            Ok(None)
+        }
+        Err(fault) => Err(fault),
     }
 }
 
@@ -160,8 +157,12 @@ impl Probe for NvmlProbe {
                     let confidential =
                         settled(self.call("confidential_computing", || device.is_cc_enabled()))?;
                     let numa = settled(self.call("numa_node", || device.numa_node_id()))?;
-                    let virtualization =
-                        settled(self.call("virtualization_mode", || device.virtualization_mode()))?;
+                    let mode = || match device.virtualization_mode() {
+                        // A mode of which the bindings have no word yet: they have one for every low return code.
+                        Err(NvmlError::UnexpectedVariant(mode)) if mode < 20 => Ok(None),
+                        other => other.map(Some),
+                    };
+                    let virtualization = settled(self.call("virtualization_mode", mode))?.flatten();
                     let identity = Identity::new(index, uuid, &name, pci).ok_or(Fault::Implausible)?;
                     Ok(Identity {
                         persistent,
