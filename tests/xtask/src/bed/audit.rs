@@ -2,11 +2,12 @@
 //!
 //! Form of policy and events: Kubernetes, `audit.k8s.io/v1`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -15,6 +16,8 @@ use super::{Bed, OPERATOR_NAMESPACE};
 /// Stem of the flags' files.
 const POLICY: &str = "audit-policy.json";
 const LOG: &str = "audit.log";
+/// Size at which it is begun anew, megabytes; a run of all tests writes a few.
+const MOST_MB: &str = "512";
 /// Where the API server says whether it let a request pass.
 const DECISION: &str = "authorization.k8s.io/decision";
 
@@ -42,7 +45,7 @@ struct Event {
     user: User,
     object_ref: Option<Object>,
     #[serde(default)]
-    annotations: std::collections::BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -80,7 +83,7 @@ impl Asked {
 
 impl Bed {
     /// Flags of the API server that make it write the log.
-    pub(super) fn audit_flags(&self) -> Result<[(&'static str, std::path::PathBuf); 2]> {
+    pub(super) fn audit_flags(&self) -> Result<[(&'static str, OsString); 4]> {
         let policy = self.layout.state.join(POLICY);
         let ours = format!("system:serviceaccounts:{OPERATOR_NAMESPACE}");
         let text = json!({
@@ -90,7 +93,12 @@ impl Bed {
             "rules": [{"level": "Metadata", "userGroups": [ours]}, {"level": "None"}],
         });
         fs::write(&policy, text.to_string()).with_context(|| format!("write {}", policy.display()))?;
-        Ok([("audit-policy-file", policy), ("audit-log-path", self.layout.state.join(LOG))])
+        Ok([
+            ("audit-policy-file", policy.into_os_string()),
+            ("audit-log-path", self.layout.state.join(LOG).into_os_string()),
+            ("audit-log-maxsize", MOST_MB.into()),
+            ("audit-log-maxbackup", "1".into()),
+        ])
     }
 
     /// The end of the log.
@@ -110,10 +118,16 @@ impl Bed {
     pub fn asked(&self, since: Since) -> Result<BTreeSet<Asked>> {
         let path = self.layout.state.join(LOG);
         let mut log = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+        let length = log.metadata().context("look at the audit log")?.len();
+        ensure!(since.0 <= length, "the audit log was begun anew meanwhile");
         log.seek(SeekFrom::Start(since.0)).context("find the place in the audit log")?;
         let mut all = BTreeSet::new();
-        for line in BufReader::new(log).lines() {
-            all.extend(Asked::read(&line.context("read the audit log")?)?);
+        let mut text = String::new();
+        log.read_to_string(&mut text).context("read the audit log")?;
+        // The last line may be half written.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        for line in whole.lines() {
+            all.extend(Asked::read(line)?);
         }
         Ok(all)
     }

@@ -73,10 +73,10 @@ fn api_server(bed: &Bed, authority: &Authority, tokens: &TokenKey, addresses: Ad
     let serving = authority.server("kube-apiserver", &names)?;
     let kubelet =
         authority.client("kube-apiserver-kubelet-client", "kube-apiserver", Some("system:masters"))?;
-    let [policy, log] = bed.audit_flags()?;
-    Ok(Daemon::new("kube-apiserver", &bed.tools.path("kube-apiserver")?)
-        .flag(policy.0, policy.1)
-        .flag(log.0, log.1)
+    let daemon = Daemon::new("kube-apiserver", &bed.tools.path("kube-apiserver")?);
+    let audited =
+        bed.audit_flags()?.into_iter().fold(daemon, |daemon, (name, value)| daemon.flag(name, value));
+    Ok(audited
         .flag("etcd-servers", addresses.etcd())
         .flag("bind-address", &host)
         .flag("advertise-address", &host)

@@ -20,7 +20,7 @@ use crate::demo;
 /// Longest a run may take until its kill is due.
 const LIMIT: Duration = Duration::from_secs(240);
 
-/// When the controller dies.
+/// When the controllers die.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kill {
     /// As soon as a claim is held whose pod does not exist.
@@ -69,9 +69,17 @@ pub async fn run(bed: &Bed, client: &Client, deaths: &Deaths) -> Result<()> {
         }
         anyhow::Ok(())
     };
-    let (outcome, killed) = tokio::join!(scenario, strikes);
-    killed?;
-    outcome?;
+    tokio::pin!(scenario, strikes);
+    tokio::select! {
+        struck = &mut strikes => {
+            struck?;
+            scenario.await?;
+        }
+        outcome = &mut scenario => {
+            outcome?;
+            anyhow::bail!("the run ended before all deaths of {deaths} had come");
+        }
+    }
     ensure!(learned(client).await? > 0, "what the run taught of memory did not survive the death");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Client;
 use kube::api::{Api, ListParams};
@@ -13,6 +13,7 @@ use serde_json::json;
 use video_upscale::api::conditions::ConditionType;
 use video_upscale::api::keys;
 
+use super::standby;
 use super::tenant::Tenant;
 use crate::bed::{Bed, OPERATOR_NAMESPACE, RELEASE, TENANT, TENANT_PREFIX};
 use crate::command::Run;
@@ -38,23 +39,31 @@ async fn remove(bed: &Bed, tenant: &Tenant) -> Result<()> {
     let job = tenant.job("job", "film.mp4", json!({"suspend": true})).await?;
     job.wait_for_reason(ConditionType::Suspended, "Requested", LIMIT).await?;
     let leases: Api<Lease> = Api::namespaced(tenant.client.clone(), OPERATOR_NAMESPACE);
-    let claims = leases.list(&ListParams::default()).await.context("list claims")?.items;
+    let ours = ListParams::default().labels(&format!("app.kubernetes.io/managed-by={}", keys::MANAGED_BY));
+    let claims = leases.list(&ours).await.context("list claims")?.items;
     ensure!(!claims.is_empty(), "no GPU was ever claimed, so there is nothing to remove");
     let page = bed.checkout().join(PAGE);
     let page = std::fs::read_to_string(&page).with_context(|| format!("read {}", page.display()))?;
     let commands = commands(&page)?;
     for command in &commands {
         println!("    $ {command}");
-        let command = command.replace("helm uninstall upscale ", &format!("helm uninstall {RELEASE} "));
+        let command = of_this_release(command);
         let mut run = Run::new("sh").args(["-euc", &command]);
         for (name, value) in bed.tool_environment()? {
             run = run.env(name, value);
         }
         run.done()?;
     }
-    let left = left(bed)?;
-    ensure!(left.is_empty(), "still there: {left:?}");
-    Ok(())
+    // What belonged to the release's objects goes a little later.
+    bed.wait("everything of ours to go", LIMIT, || Ok(left(bed)?.is_empty().then_some(())))
+        .or_else(|_| Err(anyhow!("still there: {:?}", left(bed)?)))
+}
+
+/// The page speaks of a release by another name.
+fn of_this_release(command: &str) -> String {
+    command
+        .replace("helm uninstall upscale ", &format!("helm uninstall {RELEASE} "))
+        .replace("delete lease upscale-controller ", &format!("delete lease {} ", standby::lease()))
 }
 
 /// The commands of the section.
@@ -113,5 +122,13 @@ mod tests {
             "# A\n$ no\n## Removal\n```\n$ one\n$ two\n$ three # why\n```\ntext\n$ four\n## More\n$ no\n";
         assert_eq!(commands(page).unwrap(), ["one", "two", "three # why", "four"]);
         assert!(commands("## Removal\n$ one\n").is_err());
+    }
+
+    #[test]
+    fn the_release_of_the_page_is_that_of_the_bed() {
+        let page = include_str!("../../../../docs/upgrade-removal.md");
+        let commands = commands(page).unwrap();
+        let changed = commands.iter().filter(|command| of_this_release(command) != **command);
+        assert_eq!(changed.count(), 2, "helm uninstall, and the Lease of the controllers: {commands:#?}");
     }
 }
