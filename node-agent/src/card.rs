@@ -108,7 +108,7 @@ impl Card {
 
     /// Whether memory of a process that has ended may still be on the way back.
     pub fn is_releasing(&self, now: Now) -> bool {
-        let mut ends = self.roster.ended().filter_map(|process| process.ended);
+        let mut ends = self.roster.ended().filter_map(|process| Some(process.ended?.up));
         ends.any(|at| now.up.saturating_sub(at) < RELEASE)
     }
 

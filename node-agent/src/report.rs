@@ -121,8 +121,9 @@ fn instance(instance: &gpu::Instance) -> Instance {
 fn processes(list: &[roster::Process]) -> Processes {
     let (mut live, mut ended): (Vec<_>, Vec<_>) = list.iter().partition(|process| process.ended.is_none());
     live.sort_by_key(|process| (Reverse(process.listed.bytes.unwrap_or(u64::MAX)), process.listed.pid));
-    ended
-        .sort_by_key(|process| (process.owner.kind != Kind::Pod, Reverse(process.ended), process.listed.pid));
+    ended.sort_by_key(|process| {
+        (process.owner.kind != Kind::Pod, Reverse(process.ended.map(|end| end.up)), process.listed.pid)
+    });
     Processes {
         n: u32::try_from(live.len()).unwrap_or(u32::MAX),
         b: live.iter().map(|process| process.listed.bytes).sum(),
@@ -147,6 +148,7 @@ fn process(process: &roster::Process) -> Process {
         b: process.listed.bytes,
         pk: process.peak,
         t: flags.into_iter().filter_map(|(set, letter)| set.then_some(letter)).collect(),
+        e: process.ended.map(|end| whole_second(end.wall)),
     }
 }
 

@@ -31,8 +31,8 @@ pub struct Process {
     pub peak: Option<u64>,
     /// State at the last look; `None` if the kernel knows no such process.
     pub state: Option<RunState>,
-    /// When it was found gone, on the agent's clock; `None` as long as it lives.
-    pub ended: Option<Duration>,
+    /// When it was found gone; `None` as long as it lives.
+    pub ended: Option<Now>,
     /// Start time in ticks since boot, which with the id is its identity.
     started: Option<u64>,
 }
@@ -142,7 +142,8 @@ impl Roster {
     }
 
     fn forget(&mut self, now: Now) {
-        self.ended.retain(|process| process.ended.is_some_and(|at| now.up.saturating_sub(at) < REMEMBERED));
+        self.ended
+            .retain(|process| process.ended.is_some_and(|end| now.up.saturating_sub(end.up) < REMEMBERED));
         let surplus = self.ended.len().saturating_sub(MAX_ENDED);
         self.ended.drain(..surplus);
     }
@@ -150,7 +151,7 @@ impl Roster {
 
 impl Process {
     fn end(mut self, now: Now) -> Self {
-        self.ended = Some(now.up);
+        self.ended = Some(now);
         self.listed.bytes = Some(0);
         self
     }

@@ -286,12 +286,20 @@ pub struct Process {
     /// Letters: C compute, G graphics, M MPS client, Z zombie, D uninterruptible, E ended.
     #[serde(default)]
     pub t: String,
+    /// When it was found to have ended, by the node's clock, whole seconds; its true end is earlier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e: Option<Timestamp>,
 }
 
 impl Process {
     /// Whether the process has ended and is listed only for its peak.
     pub fn ended(&self) -> bool {
         self.t.contains('E')
+    }
+
+    /// Whether it had surely ended before that instant of the node's clock, of which only whole seconds are told.
+    pub fn had_ended(&self, instant: Timestamp) -> bool {
+        self.ended() && self.e.is_some_and(|end| end.as_second() < instant.as_second())
     }
 }
 

@@ -66,6 +66,7 @@ fn look(world: &World, node: &PlayedNode, seen: &mut Seen) -> Vec<Gpu> {
                     b: Some(held.unwrap_or(0)),
                     pk: Some(*peak),
                     t: if held.is_some() { "C" } else { "CE" }.to_owned(),
+                    e: None,
                 }
             })
             .collect();

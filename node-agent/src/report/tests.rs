@@ -48,16 +48,17 @@ pub fn gpu(index: u32, total: u64, free: u64) -> Gpu {
 }
 
 pub fn process(pid: u32, bytes: Option<u64>) -> Process {
-    Process { k: Kind::Host, u: None, p: pid, b: bytes, pk: bytes, t: "C".to_owned() }
+    Process { k: Kind::Host, u: None, p: pid, b: bytes, pk: bytes, t: "C".to_owned(), e: None }
 }
 
 pub fn ended(pid: u32) -> Process {
     let uid = Some("0b9c41d2-1111-4222-8333-444444444444".to_owned());
-    Process { k: Kind::Pod, u: uid, p: pid, b: Some(0), pk: Some(12 * GIB), t: "CE".to_owned() }
+    let e = Some(Timestamp::UNIX_EPOCH);
+    Process { k: Kind::Pod, u: uid, p: pid, b: Some(0), pk: Some(12 * GIB), t: "CE".to_owned(), e }
 }
 
 fn crowded(gpus: u32, live: u32, dead: u32) -> Report {
-    let pod = |pid| Process { t: "CG".to_owned(), b: Some(GIB), ..ended(pid) };
+    let pod = |pid| Process { t: "CG".to_owned(), b: Some(GIB), e: None, ..ended(pid) };
     let card = |index| {
         let mut card = gpu(index, 48 * GIB, GIB);
         card.n = "NVIDIA RTX PRO 6000 Blackwell Workstation Edition".to_owned();

@@ -196,11 +196,14 @@ fn a_killed_process_is_listed_with_its_peak_for_two_minutes() {
         };
         let lives = listed(watch.round(4)).unwrap();
         assert_eq!((lives.b, lives.pk, lives.ended()), (Some(3_000 * MIB), Some(3_000 * MIB), false));
+        assert_eq!(lives.e, None);
         drop(hog);
+        let mut end = None;
         for second in (6..=124).step_by(2) {
             let dead = listed(watch.round(second)).unwrap();
             assert_eq!((dead.b, dead.pk, dead.t.as_str()), (Some(0), Some(3_000 * MIB), "CE"), "{second} s");
             assert_eq!((dead.k, &dead.u), (lives.k, &lives.u), "{second} s: its owner is still told");
+            assert!(dead.e.is_some() && dead.e == *end.get_or_insert(dead.e), "{second} s: {:?}", dead.e);
         }
         assert_eq!(listed(watch.round(126)), None);
     });

@@ -67,7 +67,15 @@ pub(super) fn evidence(containers: Vec<ContainerEnd>) -> Evidence {
 
 pub(super) fn process(k: Kind, uid: Option<&str>, pid: u32, now: u64, peak: u64) -> Process {
     let ended = if now == 0 { "CE" } else { "C" };
-    Process { k, u: uid.map(str::to_owned), p: pid, b: Some(now), pk: Some(peak), t: ended.to_owned() }
+    Process {
+        k,
+        u: uid.map(str::to_owned),
+        p: pid,
+        b: Some(now),
+        pk: Some(peak),
+        t: ended.to_owned(),
+        e: None,
+    }
 }
 
 /// A complete view, two seconds after the end: our engine has ended, and these others.
@@ -399,6 +407,26 @@ fn figures_that_leave_no_room_for_others_need_no_report() {
     assert_eq!(decided.verdict, Verdict::OwnDemand);
     assert_eq!((decided.needed, decided.free), (Some(30 * GIB), Some(23 * GIB)));
     assert_eq!(decided.observed_need, Some(30 * GIB));
+}
+
+/// Whoever had ended before the engine began has not taken its memory, however lately that was; one that ended meanwhile
+/// may have, and of one whose end is not told nobody knows. The engine begins at 0.
+#[test]
+fn a_process_that_ended_before_the_engine_began_is_no_neighbour() {
+    let text = torch(4 * GIB, GIB, Some(6 * GIB), &[], 5 * GIB, 0);
+    let mut end = engine(1, "Error", &text);
+    let (leaked, foreign) = (Verdict::LeakedMemory, Verdict::ForeignProcess);
+    for (ended, expected) in
+        [(Some(at(-1)), leaked), (Some(at(0)), foreign), (Some(at(50)), foreign), (None, foreign)]
+    {
+        let before = Process { e: ended, ..process(Kind::Host, None, 77, 0, 15 * GIB) };
+        end.after = Some(view(6 * GIB, vec![before], 16 * GIB));
+        assert_eq!(verdict(&end), expected, "{ended:?}");
+    }
+    // One that lives is a neighbour, whatever is said of an end.
+    let lives = Process { e: Some(at(-1)), ..process(Kind::Host, None, 77, 15 * GIB, 15 * GIB) };
+    end.after = Some(view(6 * GIB, vec![lives], 16 * GIB));
+    assert_eq!(verdict(&end), foreign);
 }
 
 #[test]

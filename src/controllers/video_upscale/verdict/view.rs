@@ -75,11 +75,16 @@ impl GpuView {
         let fresh = self.is_after(end);
         let peak = |process: &Process| process.pk.max(process.b);
         let mut witness = Witness { fresh, capacity: self.capacity(), ..Witness::default() };
+        let began = evidence.engine_started_at();
         let mut who = Vec::new();
         let mut unknown_amount = false;
         for process in self.processes() {
             if is_of(process, &evidence.pod.uid) {
                 witness.own_peak = witness.own_peak.max(peak(process));
+                continue;
+            }
+            // It was no neighbour of an engine that began after it.
+            if began.is_some_and(|began| process.had_ended(began)) {
                 continue;
             }
             if process.ended() && evidence.our_pods.iter().any(|uid| is_of(process, uid)) {
