@@ -170,16 +170,13 @@ pub fn check_header<'a>(media: &'a Media, source: &Source, container: Container)
     }
     let Some(colour) = Colour::of(stream.colour_tags(), height, format) else {
         let matrix = stream.color_space.as_deref().unwrap_or_default();
-        let word = if ["ictcp", "ipt-c2", "bt2020c"].contains(&matrix) {
-            "HighDynamicRange"
-        } else {
-            "ColourMatrix"
-        };
         let known = MATRICES.map(|(matrix, _)| matrix).join(", ");
-        return refuse(
-            word,
-            format!("{name} has matrix {matrix}; only {known} and RGB are read exactly; convert it first"),
-        );
+        let why =
+            format!("{name} has matrix {matrix}; only {known} and RGB are read exactly; convert it first");
+        if ["ictcp", "ipt-c2", "bt2020c"].contains(&matrix) {
+            return refuse("HighDynamicRange", why);
+        }
+        return refuse("ColourMatrix", why);
     };
     let order = stream.field_order.as_deref().unwrap_or("unknown");
     if source.deinterlace == Deinterlace::Off && !["progressive", "unknown"].contains(&order) {
