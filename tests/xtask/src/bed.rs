@@ -48,6 +48,7 @@ pub use crate::images::PAUSE_IMAGE;
 pub use audit::Since;
 pub use layout::{Layout, NODES};
 pub use objects::namespace;
+pub use record::Process;
 pub use settle::{MADE_FOR, NOWHERE, TENANT, TENANT_PREFIX, TEST};
 
 /// Where the operator is installed.

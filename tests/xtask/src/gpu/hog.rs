@@ -8,7 +8,7 @@ use gpusim::card::MIB;
 use gpusim::control::GpuState;
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, NODES};
+use crate::bed::{Bed, NODES, Process};
 use crate::images::Image;
 
 /// Marks the pods of hogs; its value is the GPU's UUID.
@@ -112,6 +112,9 @@ impl Bed {
     fn wait_for_hog(&self, hog: &Hog, before: &GpuState, mib: u64) -> Result<()> {
         let wanted = mib.saturating_mul(MIB);
         self.wait(&format!("{hog} to hold {mib} MiB"), Duration::from_secs(60), || {
+            if let Hog::Process(pid) = hog {
+                ensure!(Process::find(*pid).is_some(), "{hog} has ended: there was no room for {mib} MiB");
+            }
             let now = self.gpu(&before.node, &before.uuid)?;
             let mut new = now.holders.iter().filter(|holder| !before.holders.contains(holder));
             Ok(new.any(|holder| holder.bytes == wanted).then_some(()))
