@@ -93,6 +93,7 @@ pub async fn observe(seen: &JobKey, ctx: &Context, now: Timestamp) -> Result<Opt
         volumes: known.volumes,
         other_release: known.other_release,
         cluster: ctx.cluster.clone(),
+        actor: ctx.fleet.config().actor.clone(),
         live_jobs,
         memory: ctx.memory_of(&key),
         release: ctx.release.clone(),

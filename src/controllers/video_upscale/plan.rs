@@ -79,6 +79,8 @@ pub struct Observed {
     pub other_release: Option<String>,
     /// Identity of the cluster.
     pub cluster: String,
+    /// Identity of this process, as it stands on claims.
+    pub actor: String,
     /// UIDs of living jobs with the same destination claim.
     pub live_jobs: Vec<String>,
     /// What is remembered of the job.

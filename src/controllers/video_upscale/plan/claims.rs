@@ -33,7 +33,10 @@ pub fn plan(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) -> Held {
             && !draft.failed.contains(segment)
             && !held.contains(&segment)
             && wanted::offers(draft, job, film, grant.step);
-        if due && !draft.is_refused() && complete(draft, job, film, claim) {
+        // Another process may not be refused, and be about to make the pod. If it is dead, the claim is completed or
+        // given back here once pods may be made again.
+        let is_anothers_turn = due && draft.is_refused() && claim.actor != observed.actor;
+        if is_anothers_turn || (due && !draft.is_refused() && complete(draft, job, film, claim)) {
             held.insert(segment);
         } else {
             // What was known of its attempt is recorded: it has no pod.

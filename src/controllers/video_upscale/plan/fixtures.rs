@@ -60,6 +60,7 @@ pub fn observed(spec: Value) -> Observed {
         volumes: Volumes::default(),
         other_release: None,
         cluster: "c1".into(),
+        actor: "a".into(),
         live_jobs: Vec::new(),
         memory: Memory::default(),
         release: Release {

@@ -140,6 +140,21 @@ fn a_vanished_pod_quarantines_its_gpu() {
     assert_eq!(recorded(&gone).unwrap().tried, ["3:1/0/2/1//Disrupted"]);
 }
 
+/// Of two controllers at once only one may be refused: what the other has claimed is the other's to complete.
+#[test]
+fn a_refused_controller_gives_back_its_own_claims_and_no_others() {
+    for (actor, changes) in [("a", &["free"][..]), ("b", &[])] {
+        let mut observed = probed(json!({}));
+        observed.claims = vec![Claim { actor: actor.into(), ..claim(&observed.identity.key, 0, 0, "GPU-1") }];
+        observed.memory.refused = Some((at(60), "exceeded quota gpu-pods".into()));
+        let planned = plan(&observed, at(10));
+        let freed: Vec<_> = kinds(&planned).into_iter().filter(|kind| *kind != "record").collect();
+        assert_eq!(freed, changes, "{actor}");
+        observed.memory.refused = None;
+        assert!(kinds(&plan(&observed, at(70))).contains(&"create"), "{actor}: completed once that may be");
+    }
+}
+
 #[test]
 fn a_refused_pod_is_told_and_nothing_is_asked_for_meanwhile() {
     let mut observed = probed(json!({}));
