@@ -71,6 +71,9 @@ pub struct Stream {
     pub color_primaries: Option<String>,
     /// `progressive`, `tt`, ...
     pub field_order: Option<String>,
+    /// 1 if pictures carry closed captions, as far as ffmpeg has looked.
+    #[serde(default)]
+    pub closed_captions: u32,
     /// `1/12800`
     pub time_base: Option<String>,
     /// In the time base.
@@ -109,6 +112,12 @@ impl Stream {
     /// Whether it is a time code: a stream in some containers, a name of the film in others, made again from the name.
     pub fn is_time_code(&self) -> bool {
         self.codec_type == "data" && self.tag("timecode").is_some()
+    }
+
+    /// Whether it holds the titles of chapters, which are told beside the streams as well: a track of MP4 and MOV, of which
+    /// ffmpeg makes data and which its muxer makes again.
+    pub fn holds_chapters(&self) -> bool {
+        self.codec_type == "data" && self.codec_tag_string == "text"
     }
 
     /// ffmpeg's short name of its codec.

@@ -191,7 +191,8 @@ pub fn check_header<'a>(media: &'a Media, source: &Source, container: Container)
 
     let mut warnings = Vec::new();
     let mut converted: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
-    let others = media.streams.iter().filter(|other| other.index != stream.index && !other.is_time_code());
+    let made_again = |other: &Stream| other.is_time_code() || other.holds_chapters();
+    let others = media.streams.iter().filter(|other| other.index != stream.index && !made_again(other));
     for other in others {
         if other.is_film() {
             warnings.push(format!("video stream {} is left out", other.index));
@@ -217,6 +218,9 @@ pub fn check_header<'a>(media: &'a Media, source: &Source, container: Container)
         warnings.push(format!(
             "subtitle stream {streams} is converted from {from} to {to}: texts and times stay, layout may not"
         ));
+    }
+    if stream.closed_captions > 0 {
+        warnings.push("closed captions inside the pictures are left out".to_owned());
     }
     if bits(format) > 8 {
         warnings.push(format!("{} bits per component are upscaled in 8", bits(format)));

@@ -93,6 +93,17 @@ fn data_streams_are_left_out_with_a_warning() {
 }
 
 #[test]
+fn chapters_of_mp4_are_no_stream_that_is_left_out_and_captions_in_the_pictures_are() {
+    let track = r#",{"index":1,"codec_type":"data","codec_tag_string":"text"}"#;
+    let warnings = |streams: &str| check_header(&media(streams), &source(), Container::Mp4).unwrap().warnings;
+    let left_out =
+        |warnings: Vec<String>| warnings.into_iter().filter(|told| told.contains("left out")).count();
+    assert_eq!(left_out(warnings(&format!("{}{track}", film("")))), 0);
+    assert_eq!(left_out(warnings(&film(r#","closed_captions":0"#))), 0);
+    assert_eq!(left_out(warnings(&film(r#","closed_captions":1"#))), 1);
+}
+
+#[test]
 fn a_file_without_a_film_is_invalid() {
     for streams in ["", r#"{"codec_type":"audio"}"#] {
         let error = check_header(&media(streams), &source(), Container::Mp4).unwrap_err();
