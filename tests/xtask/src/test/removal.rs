@@ -17,6 +17,7 @@ use super::standby;
 use super::tenant::Tenant;
 use crate::bed::{Bed, OPERATOR_NAMESPACE, RELEASE, TENANT, TENANT_PREFIX};
 use crate::command::Run;
+use crate::gpu::HOG;
 
 const PAGE: &str = "docs/upgrade-removal.md";
 const SECTION: &str = "## Removal";
@@ -91,7 +92,7 @@ impl Item {
     /// Whether one of our names, labels or annotations is on it, and no test made it.
     fn is_ours(&self) -> bool {
         let ObjectMeta { name, namespace, labels, annotations, .. } = &self.metadata;
-        let of_a_test = labels.iter().any(|labels| labels.contains_key(TENANT))
+        let of_a_test = labels.iter().any(|labels| labels.contains_key(TENANT) || labels.contains_key(HOG))
             || namespace.as_ref().is_some_and(|name| name.starts_with(TENANT_PREFIX));
         let notes = labels.iter().chain(annotations).flatten().flat_map(|(key, value)| [key, value]);
         let mut words = notes.chain(name);
