@@ -65,11 +65,7 @@ struct World {
 impl World {
     /// `None` where there is no API server to try it on.
     async fn make(name: &str) -> Option<Self> {
-        let Some(kubeconfig) = std::env::var_os("UPSCALE_TEST_KUBECONFIG") else {
-            println!("SKIPPED: UPSCALE_TEST_KUBECONFIG names no kubeconfig; `cargo xtask test` does");
-            return None;
-        };
-        let client = cluster::administrator(&kubeconfig).await;
+        let client = cluster::administrator(&cluster::kubeconfig()?).await;
         cluster::serve_our_kinds(&client).await;
         let name = format!("handover-{name}-{:08x}", rand::random::<u32>());
         let namespaces: Api<Namespace> = Api::all(client.clone());

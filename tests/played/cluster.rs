@@ -1,6 +1,7 @@
 //! The cluster that is played on.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
@@ -18,8 +19,23 @@ use video_upscale::api::video_upscale::VideoUpscale;
 pub const PLAYED: &str = "tests.upscale.video/played";
 /// How often a question is asked again.
 pub const AGAIN: Duration = Duration::from_millis(50);
+/// Names an administrator's kubeconfig.
+const KUBECONFIG: &str = "UPSCALE_TEST_KUBECONFIG";
 /// Whose fields they are that tests write.
 const MANAGER: &str = "played";
+
+/// The kubeconfig of an administrator that the environment names. `None`, said aloud, if it names none: such a run proves
+/// less.
+pub fn kubeconfig() -> Option<OsString> {
+    let named = std::env::var_os(KUBECONFIG);
+    if named.is_none() {
+        // Not by `println!`, which a test keeps to itself unless it fails.
+        let said =
+            writeln!(std::io::stdout(), "SKIPPED: {KUBECONFIG} names no kubeconfig; `cargo xtask test` does");
+        said.unwrap();
+    }
+    named
+}
 
 /// A client with all rights.
 pub async fn administrator(kubeconfig: &OsStr) -> Client {
