@@ -110,14 +110,20 @@ impl Stream {
     }
 
     /// Whether it is a time code: a stream in some containers, a name of the film in others, made again from the name.
-    pub fn is_time_code(&self) -> bool {
+    fn is_time_code(&self) -> bool {
         self.codec_type == "data" && self.tag("timecode").is_some()
     }
 
     /// Whether it holds the titles of chapters, which are told beside the streams as well: a track of MP4 and MOV, of which
-    /// ffmpeg makes data and which its muxer makes again.
-    pub fn holds_chapters(&self) -> bool {
+    /// ffmpeg makes data.
+    fn holds_chapters(&self) -> bool {
         self.codec_type == "data" && self.codec_tag_string == "text"
+    }
+
+    /// Whether the result's muxer makes it again by itself. A time code is that of the film's first picture, which a `range`
+    /// has not.
+    pub fn is_made_again(&self, range: bool) -> bool {
+        self.holds_chapters() || (self.is_time_code() && !range)
     }
 
     /// ffmpeg's short name of its codec.

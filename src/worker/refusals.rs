@@ -191,8 +191,8 @@ pub fn check_header<'a>(media: &'a Media, source: &Source, container: Container)
 
     let mut warnings = Vec::new();
     let mut converted: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
-    let made_again = |other: &Stream| other.is_time_code() || other.holds_chapters();
-    let others = media.streams.iter().filter(|other| other.index != stream.index && !made_again(other));
+    let others =
+        media.streams.iter().filter(|other| other.index != stream.index && !other.is_made_again(false));
     for other in others {
         if other.is_film() {
             warnings.push(format!("video stream {} is left out", other.index));

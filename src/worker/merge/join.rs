@@ -226,8 +226,8 @@ pub fn copied(media: &Media, film: u32) -> impl Iterator<Item = &Stream> {
 /// What is left out of a film, or of a range of it, for people.
 pub fn left_out(media: &Media, film: u32, range: bool) -> Vec<String> {
     let taken: Vec<u32> = copied(media, film).map(|stream| stream.index).chain([film]).collect();
-    let made_again = |stream: &Stream| stream.holds_chapters() || (stream.is_time_code() && !range);
-    let left = media.streams.iter().filter(|stream| !taken.contains(&stream.index) && !made_again(stream));
+    let left =
+        media.streams.iter().filter(|stream| !taken.contains(&stream.index) && !stream.is_made_again(range));
     left.map(|stream| format!("{} stream {} is left out", stream.codec_type, stream.index)).collect()
 }
 

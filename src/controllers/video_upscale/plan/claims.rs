@@ -35,8 +35,13 @@ pub fn plan(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) -> Held {
             && wanted::offers(draft, job, film, grant.step);
         // Another process may not be refused, and be about to make the pod. If it is dead, the claim is completed or
         // given back here once pods may be made again.
-        let is_anothers_turn = due && draft.is_refused() && claim.actor != observed.actor;
-        if is_anothers_turn || (due && !draft.is_refused() && complete(draft, job, film, claim)) {
+        let stays = due
+            && if draft.is_refused() {
+                claim.actor != observed.actor
+            } else {
+                complete(draft, job, film, claim)
+            };
+        if stays {
             held.insert(segment);
         } else {
             // What was known of its attempt is recorded: it has no pod.

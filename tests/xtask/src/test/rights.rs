@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
+use kube::Client;
 use kube::api::{Api, ListParams};
-use kube::{Client, ResourceExt};
 
 use crate::bed::{Bed, OPERATOR_NAMESPACE, Since};
 
@@ -49,20 +49,17 @@ pub async fn all_are_used_and_no_other_is_wanted(bed: &Bed, client: &Client, sin
 /// All that the accounts of the release are granted, wherever.
 async fn granted(client: &Client) -> Result<BTreeSet<Right>> {
     let all = ListParams::default();
-    let mut rights = BTreeSet::new();
     let cluster: Api<ClusterRoleBinding> = Api::all(client.clone());
-    for binding in cluster.list(&all).await.context("list the bindings of the cluster")?.items {
-        let accounts = accounts(binding.subjects.as_deref());
-        if !accounts.is_empty() {
-            add(&mut rights, &accounts, rules_of(client, &binding.role_ref, None).await?);
-        }
-    }
+    let cluster = cluster.list(&all).await.context("list the bindings of the cluster")?.items;
     let bindings: Api<RoleBinding> = Api::all(client.clone());
-    for binding in bindings.list(&all).await.context("list the bindings of namespaces")?.items {
-        let accounts = accounts(binding.subjects.as_deref());
+    let bindings = bindings.list(&all).await.context("list the bindings of namespaces")?.items;
+    let cluster = cluster.into_iter().map(|binding| (binding.subjects, binding.role_ref, None));
+    let bindings = bindings.into_iter().map(|it| (it.subjects, it.role_ref, it.metadata.namespace));
+    let mut rights = BTreeSet::new();
+    for (subjects, role, namespace) in cluster.chain(bindings) {
+        let accounts = accounts(subjects.as_deref());
         if !accounts.is_empty() {
-            let namespace = binding.namespace();
-            add(&mut rights, &accounts, rules_of(client, &binding.role_ref, namespace.as_deref()).await?);
+            add(&mut rights, &accounts, rules_of(client, &role, namespace.as_deref()).await?);
         }
     }
     Ok(rights)
