@@ -29,9 +29,17 @@ const JUMP: f64 = 1.0;
 /// Pictures of a result.
 type Pictures = Vec<Vec<u8>>;
 
-/// A film, made by the words of `how`, in segments of so many pictures, each reading so many before itself; its pictures, of so many
-/// bytes each, through filters.
-fn upscaled(how: &str, segment: u32, context_before: u32, shown: &str, bytes: usize) -> Pictures {
+/// A film made by the words of `how`, on the source claim of a bench of its own. Made once for all that is compared: x264 with
+/// threads makes another file of the same pictures in one of some thirty runs.
+fn film(how: &str) -> Bench {
+    let bench = Bench::new("seam-film");
+    make(&bench, "film.mp4", how);
+    bench
+}
+
+/// The film in segments of so many pictures, each reading so many before itself; its pictures, of so many bytes each, through
+/// filters.
+fn upscaled(film: &Bench, segment: u32, context_before: u32, shown: &str, bytes: usize) -> Pictures {
     // Lossless, too.
     let encode = Encode { codec: None, quality: 0, preset: EncodePreset::Fast };
     let asked = Asked { segment_frames: Some(segment), encode, ..Asked::PLAIN };
@@ -39,7 +47,7 @@ fn upscaled(how: &str, segment: u32, context_before: u32, shown: &str, bytes: us
     wanted.input.frames = FrameRule { multiple: 1, remainder: 0, minimum: 1 };
     wanted.input.context_before = context_before;
     let bench = Bench::of("seam", asked, wanted);
-    make(&bench, "film.mp4", how);
+    std::fs::copy(film.source("film.mp4"), bench.source("film.mp4")).unwrap();
     bench.upscale("film.mp4", "out.mp4", 1, &REMEMBERS);
     let pictures = pictures(&bench, &bench.destination("out.mp4"), shown, bytes);
     assert_eq!(pictures.len(), usize::try_from(FRAMES).unwrap());
@@ -62,7 +70,8 @@ fn likeness(a: &[u8], b: &[u8]) -> f64 {
 
 #[test]
 fn borders_of_segments_are_not_seen() {
-    let upscaled = |segment, context| upscaled(NOISY, segment, context, "format=rgb24", 192 * 112 * 3);
+    let film = film(NOISY);
+    let upscaled = |segment, context| upscaled(&film, segment, context, "format=rgb24", 192 * 112 * 3);
     let whole = upscaled(FRAMES, 24);
     let worst_at_borders = |context: u32| {
         let cut = upscaled(SEGMENT, context);
@@ -81,7 +90,8 @@ fn a_real_film_does_not_jump_at_borders() {
         "-i {}/tests/clips/big-buck-bunny.mp4 -an -frames:v {FRAMES} -c:v libx264 -crf 4 -preset veryfast",
         env!("CARGO_MANIFEST_DIR")
     );
-    let upscaled = |segment, context| upscaled(&how, segment, context, "scale=160:90,format=gray", 160 * 90);
+    let film = film(&how);
+    let upscaled = |segment, context| upscaled(&film, segment, context, "scale=160:90,format=gray", 160 * 90);
     // How much two pictures differ in the mean.
     let jump = |film: &Pictures, at: usize| {
         let differences = film[at].iter().zip(&film[at - 1]).map(|(a, b)| f64::from(a.abs_diff(*b)));
