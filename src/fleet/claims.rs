@@ -4,6 +4,7 @@
 //! Who completes or undoes another's claim first makes it his own, by one update: so the other's late give-back
 //! carries an old version and fails. Nothing here waits for time to pass.
 
+mod own_writes;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use super::claim::{AttemptId, Claim, Grant, Mark, lease_name};
 use super::handle::{FleetHandle, GpuView};
 use super::place::Placement;
 use crate::api::keys;
+pub(super) use own_writes::OwnWrites;
 
 /// Longest time that one request may take.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
@@ -94,9 +96,10 @@ impl Claims {
         self.write(Claim { gpu: grant.gpu.clone(), holder: Some(holder), grant: Some(grant), ..before }).await
     }
 
-    /// Makes a claim this process's own, which comes before its pod is made or it is undone. Writes nothing if it is.
+    /// Makes a claim this process's own, which comes before its pod is made or it is undone. Writes nothing if it is, and
+    /// was written so lately that no other process undoes it.
     pub async fn own(&self, claim: &Claim) -> Result<Outcome, Error> {
-        if claim.actor == self.fleet.config().actor {
+        if self.fleet.wrote_lately(claim) {
             return Ok(Outcome::Done(claim.clone()));
         }
         self.write(claim.clone()).await
@@ -190,6 +193,7 @@ impl Claims {
         let error = match tokio::time::timeout(DEADLINE, request).await {
             Ok(Ok(lease)) => {
                 let claim = Claim::of_lease(&lease);
+                self.fleet.note_own_write(&claim);
                 self.learn(&wanted.gpu, Some(&claim));
                 return Ok(Outcome::Done(claim));
             }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use futures::channel::mpsc;
 use futures::future::{Either, select};
@@ -11,9 +10,10 @@ use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::events::Recorder;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::claim::{Claim, JobKey};
-use super::claims::Claims;
+use super::claims::{Claims, OwnWrites};
 use super::clock::Clock;
 use super::demand::{Demand, GpuRequirements, Outlook};
 use super::index::Fleet;
@@ -74,6 +74,7 @@ struct Shared {
     /// Locked before the fleet.
     clock: Mutex<Clock>,
     began: Instant,
+    own_writes: OwnWrites,
     changed: Notify,
     listeners: Mutex<Vec<Listener>>,
     filled: AtomicU8,
@@ -111,6 +112,7 @@ impl FleetHandle {
             fleet,
             clock: Mutex::default(),
             began,
+            own_writes: OwnWrites::default(),
             changed: Notify::new(),
             listeners: Mutex::default(),
             filled: AtomicU8::new(0),
@@ -129,6 +131,16 @@ impl FleetHandle {
     /// The claim operations of this process.
     pub fn claims(&self, request: &Client) -> Claims {
         Claims::new(request.clone(), self.clone())
+    }
+
+    /// Notes a claim as this process has just written it.
+    pub(super) fn note_own_write(&self, claim: &Claim) {
+        self.shared.own_writes.note(claim, self.shared.began.elapsed());
+    }
+
+    /// Whether this process wrote the claim as it is, and so lately that no other process undoes it yet.
+    pub(super) fn wrote_lately(&self, claim: &Claim) -> bool {
+        self.shared.own_writes.is_fresh(claim, self.shared.began.elapsed())
     }
 
     /// What the loop was told.

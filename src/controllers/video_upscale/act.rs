@@ -22,6 +22,11 @@ mod tests;
 
 /// A create that the API server refused is tried again after that long.
 const REFUSED: std::time::Duration = std::time::Duration::from_secs(60);
+/// Longest time that the create of a pod may take, its turn among the requests included.
+const CREATE: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long the pod of a create that nobody answered may still come, from the begin of the pass, which itself may take
+/// 60 s.
+const DOUBT: std::time::Duration = std::time::Duration::from_secs(90);
 /// Longest note of an event, characters; the API server admits 1 KiB.
 const MAX_NOTE: usize = 500;
 /// Events of one pass that are told at most.
@@ -164,7 +169,14 @@ async fn create_pod(
             return Err(Error::Overtaken { gpu: claim.gpu.clone() });
         }
     }
-    match api.create(&PostParams::default(), pod).await {
+    let params = PostParams::default();
+    if let Some(holder) = claim.and_then(|claim| claim.holder.as_ref()) {
+        // It stands if nobody answers, or this pass ends first: the pod may be on its way. What is remembered after a
+        // pass that went through has no doubt.
+        ctx.doubt(&identity.key, holder, after(now, DOUBT));
+    }
+    let answer = tokio::time::timeout(CREATE, api.create(&params, pod)).await;
+    match answer.map_err(|_elapsed| Error::Silence { pod: name.clone() })? {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
             let there = api.get_opt(&name).await.map_err(failed)?;

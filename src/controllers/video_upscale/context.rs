@@ -19,7 +19,7 @@ use crate::api::profile::{UpscaleProfile, UpscaleProfileSpec};
 use crate::api::video_upscale::VideoUpscale;
 use crate::controllers::attempts::Attempts;
 use crate::controllers::profiles;
-use crate::fleet::claim::JobKey;
+use crate::fleet::claim::{AttemptId, JobKey};
 use crate::fleet::demand::GpuRequirements;
 use crate::fleet::{Claims, FleetHandle};
 use crate::telemetry::Telemetry;
@@ -187,6 +187,11 @@ impl Context {
     /// Keeps the memory of a job.
     pub fn remember(&self, key: &JobKey, memory: Memory) {
         self.with(key, |remembered| remembered.memory = memory);
+    }
+
+    /// Remembers that the pod of an attempt may be on its way until then, whatever comes of the pass that makes it.
+    pub fn doubt(&self, key: &JobKey, attempt: &AttemptId, until: Timestamp) {
+        self.with(key, |remembered| remembered.memory.doubt(attempt.segment, attempt.attempt, until));
     }
 
     /// What is known of a job's surroundings, if it is still believed.

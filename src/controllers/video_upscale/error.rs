@@ -63,6 +63,12 @@ pub enum Error {
         /// Why.
         source: kube::Error,
     },
+    /// The API server did not say in time whether a pod was made.
+    #[error("create pod {pod}: the API server did not answer within 10 s")]
+    Silence {
+        /// Name of the pod.
+        pod: String,
+    },
     /// Another's object has the name that ours should have.
     #[error("{kind} {name} exists and is not ours")]
     Foreign {
@@ -151,7 +157,7 @@ impl Error {
             Self::ListPods { .. } => "list_pods",
             Self::Get { .. } => "get",
             Self::FreezeProfile { .. } => "freeze_profile",
-            Self::CreatePod { .. } => "create_pod",
+            Self::CreatePod { .. } | Self::Silence { .. } => "create_pod",
             Self::Foreign { .. } => "foreign",
             Self::DeletePod { .. } => "delete_pod",
             Self::DeleteJob { .. } => "delete_job",

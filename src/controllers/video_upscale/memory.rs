@@ -42,6 +42,8 @@ pub struct Memory {
     pub ends: BTreeMap<String, Timestamp>,
     /// Attempts, by segment and number, whose pods were seen or made and not judged yet; with the UID once known.
     pub made: BTreeMap<(u32, u32), Option<String>>,
+    /// Attempts, by segment and number, whose pod's create nobody has answered, and until when the pod may come.
+    pub doubted: BTreeMap<(u32, u32), Timestamp>,
     /// A create that was refused: when to try again, and what the API server said.
     pub refused: Option<(Timestamp, String)>,
     /// A full volume: when to try again, and what was said.
@@ -166,6 +168,16 @@ impl Memory {
     /// Notes that an attempt's pod exists.
     pub fn note_made(&mut self, segment: u32, attempt: u32, uid: Option<&str>) {
         insert(&mut self.made, (segment, attempt), uid.map(str::to_owned));
+    }
+
+    /// Notes that the pod of an attempt may come until then.
+    pub fn doubt(&mut self, segment: u32, attempt: u32, until: Timestamp) {
+        insert(&mut self.doubted, (segment, attempt), until);
+    }
+
+    /// Until when the pod of an attempt may still come, if it may.
+    pub fn doubted_until(&self, segment: u32, attempt: u32, now: Timestamp) -> Option<Timestamp> {
+        self.doubted.get(&(segment, attempt)).copied().filter(|until| *until > now)
     }
 
     /// Forgets what concerns a finished segment.

@@ -72,6 +72,21 @@ async fn who_makes_a_claim_his_own_first_defeats_the_others_give_back() {
     assert_eq!(stored(&api), Some(own));
 }
 
+/// Others undo a claim that has stood for 30 s: so a pod is made only after a write that is younger.
+#[tokio::test(start_paused = true)]
+async fn an_old_claim_is_written_again_before_its_pod_is_made() {
+    let api = FakeApi::default();
+    let ((_, first), (_, second)) = (process(&api, "one"), process(&api, "two"));
+    let held = held_by(&first, attempt(&job("media", "mine"), 0)).await;
+    for (seconds, written) in [(9, 0), (2, 1)] {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        let before = writes(&api);
+        let own = first.own(&held).await.unwrap().done().unwrap();
+        assert_eq!((own.holder, writes(&api) - before), (held.holder.clone(), written));
+    }
+    assert_eq!(second.own(&held).await.unwrap().done(), None, "it is not as the other has seen it");
+}
+
 #[tokio::test]
 async fn a_lost_answer_is_looked_up() {
     for (fault, taken) in [(Fault::Lost, true), (Fault::Failed, false)] {

@@ -10,8 +10,9 @@ use crate::fleet::claim::Claim;
 use crate::fleet::claims::condition_of;
 use crate::fleet::handle::{FleetHandle, GpuView};
 use crate::fleet::index::{Freshness, live_pods};
+use crate::fleet::pod::PodStage;
 
-/// How long another process's claim may stand without a pod.
+/// How long another process's claim may stand without a pod: longer than a request of its may take.
 const ABANDONED: Duration = Duration::from_secs(30);
 /// Memory that may be missing, or unexplained, when it counts as back, bytes.
 const TOLERANCE: u64 = GIB;
@@ -57,9 +58,13 @@ pub(super) fn judge(claim: &Claim, fleet: &FleetHandle, stood: Stood, now: Times
     }
     let Some(holder) = &claim.holder else { return Case::Fine };
     let node = claim.grant.as_ref().map_or("", |grant| grant.node.as_str());
-    let there = fleet.lock().pod_of(holder, node).is_some();
+    let stage = fleet.lock().pod_of(holder, node).map(|pod| pod.stage);
+    if stage == Some(PodStage::MayUseGpu) {
+        // Whether its job has gone or not, the GPU is in use until the pod has gone, too.
+        return Case::Fine;
+    }
     let others = claim.actor != fleet.config().actor;
-    Case::Held { abandoned: others && !there && stood.length > ABANDONED }
+    Case::Held { abandoned: others && stage.is_none() && stood.length > ABANDONED }
 }
 
 /// Whether a report sampled after the end shows none of the pod's processes, and its memory back.

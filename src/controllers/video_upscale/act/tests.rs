@@ -113,6 +113,29 @@ fn record() -> Change {
 
 const POD: &str = "/api/v1/namespaces/media/pods/";
 
+/// A pod may be on its way though nobody has answered: its GPU must not go to anybody else meanwhile.
+#[tokio::test]
+async fn a_create_without_an_answer_leaves_a_doubt_and_its_gpu_claimed() {
+    for (answers, doubted) in [
+        ((|_, path: &str| path.ends_with("pods").then_some((504, "Timeout"))) as Answers, true),
+        (|_, path| path.ends_with("status").then_some((500, "InternalError")), true),
+        (|_, _| None, false),
+    ] {
+        let (ctx, _) = context(answers);
+        let mut observed = job();
+        let plan = planned(&observed, vec![create(&observed), record()]);
+        assert_eq!(act(&observed.identity, plan, &ctx, at(0)).await.is_err(), doubted);
+        observed.memory = ctx.memory_of(&observed.identity.key);
+        observed.claims = vec![claim(&observed.identity.key, 3, 0, "GPU-1")];
+        observed.job.as_mut().unwrap().suspend = true;
+        let frees = |seconds: i64| {
+            let changes = plan::plan(&observed, at(seconds)).changes;
+            changes.iter().any(|change| matches!(change, Change::Release { .. }))
+        };
+        assert_eq!((frees(89), frees(91)), (!doubted, true));
+    }
+}
+
 #[tokio::test]
 async fn a_pod_that_is_there_already_and_ours_is_made() {
     let (ctx, log) = context(|method, path| {

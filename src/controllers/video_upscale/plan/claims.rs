@@ -1,4 +1,4 @@
-//! Claims of the job that have no pod: each is completed or undone.
+//! Claims of the job that have no pod: each is completed or undone, those of other processes only completed.
 //!
 //! Absence is proved by the order of reading, pods first and the job's status after: whatever an attempt recorded
 //! before its pod went away is in the status that this pass has.
@@ -27,25 +27,19 @@ pub fn plan(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) -> Held {
             continue;
         }
         let history = draft.history(segment, film.first_step());
-        let due = segment < film.total
+        let open = segment < film.total
             && attempt >= history.made
             && !draft.done.contains(segment)
-            && !draft.failed.contains(segment)
-            && !held.contains(&segment)
-            && wanted::offers(draft, job, film, grant.step);
-        // Another process may not be refused, and be about to make the pod. If it is dead, the claim is completed or
-        // given back here once pods may be made again.
-        let stays = due
-            && if draft.is_refused() {
-                claim.actor != observed.actor
-            } else {
-                complete(draft, job, film, claim)
-            };
-        if stays {
-            held.insert(segment);
-        } else {
+            && !draft.failed.contains(segment);
+        let due = open && !held.contains(&segment) && wanted::offers(draft, job, film, grant.step);
+        let completed = due && !draft.is_refused() && complete(draft, job, film, claim);
+        let undone = !completed && draft.may_undo(claim);
+        if undone {
             // What was known of its attempt is recorded: it has no pod.
             draft.free_now(claim, None);
+        }
+        if open && !undone {
+            held.insert(segment);
         }
     }
     held

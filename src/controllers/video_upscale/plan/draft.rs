@@ -131,6 +131,18 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether the claim, which has no pod, may be undone: this process wrote it, and none of its creates is on its way.
+    /// Another process may be about to make the pod, and would put it on a GPU that is somebody else's by then: the
+    /// sweeper undoes such a claim once it has stood for long, with proof.
+    pub fn may_undo(&mut self, claim: &Claim) -> bool {
+        if claim.actor != self.observed.actor {
+            return false;
+        }
+        let Some(holder) = &claim.holder else { return true };
+        let until = self.memory.doubted_until(holder.segment, holder.attempt, self.now);
+        until.inspect(|until| self.look_again_at(*until)).is_none()
+    }
+
     /// Gives a GPU back once what is known of the attempt is recorded.
     pub fn free(&mut self, claim: &Claim, pod: Option<&SeenPod>, how: Freed) {
         self.free_gone(claim, pod.map(|pod| pod.uid.clone()), how);
@@ -234,7 +246,7 @@ impl<'a> Draft<'a> {
         self.delete(pod);
     }
 
-    /// Gives back the claims without a pod, and those whose pod needs the GPU no more.
+    /// Gives back this process's claims without a pod, and those whose pod needs the GPU no more.
     pub fn free_unused(&mut self) {
         let observed = self.observed;
         for claim in &observed.claims {
@@ -242,7 +254,8 @@ impl<'a> Draft<'a> {
                 continue;
             }
             let pod = observed.pods.iter().find(|pod| pod.holds(claim));
-            if pod.is_none_or(|pod| !pod.may_use_gpu()) && claim.quarantined.is_none() {
+            let unused = pod.map_or_else(|| self.may_undo(claim), |pod| !pod.may_use_gpu());
+            if unused && claim.quarantined.is_none() {
                 self.free(claim, pod, Freed::Free);
             }
         }
@@ -263,7 +276,8 @@ impl<'a> Draft<'a> {
                         let cause = Verdict::Disrupted.to_string();
                         self.free_gone(claim, uid, Freed::Quarantined { cause, at: self.now });
                     }
-                    None => self.free_now(claim, None),
+                    None if self.may_undo(claim) => self.free_now(claim, None),
+                    None => {}
                 },
             }
         }

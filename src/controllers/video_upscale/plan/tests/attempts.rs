@@ -140,18 +140,38 @@ fn a_vanished_pod_quarantines_its_gpu() {
     assert_eq!(recorded(&gone).unwrap().tried, ["3:1/0/2/1//Disrupted"]);
 }
 
-/// Of two controllers at once only one may be refused: what the other has claimed is the other's to complete.
+/// Another controller may be about to make the pod of a claim that this one has no use for.
 #[test]
-fn a_refused_controller_gives_back_its_own_claims_and_no_others() {
-    for (actor, changes) in [("a", &["free"][..]), ("b", &[])] {
-        let mut observed = probed(json!({}));
-        observed.claims = vec![Claim { actor: actor.into(), ..claim(&observed.identity.key, 0, 0, "GPU-1") }];
-        observed.memory.refused = Some((at(60), "exceeded quota gpu-pods".into()));
-        let planned = plan(&observed, at(10));
-        let freed: Vec<_> = kinds(&planned).into_iter().filter(|kind| *kind != "record").collect();
-        assert_eq!(freed, changes, "{actor}");
-        observed.memory.refused = None;
-        assert!(kinds(&plan(&observed, at(70))).contains(&"create"), "{actor}: completed once that may be");
+fn what_another_process_has_claimed_is_completed_and_never_undone() {
+    type Scene = (&'static str, bool, fn(&mut Observed));
+    let scenes: [Scene; 7] = [
+        ("it is due", true, |_| ()),
+        ("pods are refused", false, |observed| {
+            observed.memory.refused = Some((at(60), "exceeded quota gpu-pods".into()));
+        }),
+        ("its step is not offered", false, |observed| observed.job.as_mut().unwrap().last_step = Some(1)),
+        ("its segment is done", false, |observed| observed.status.done = "0".into()),
+        ("the job is suspended", false, |observed| observed.job.as_mut().unwrap().suspend = true),
+        ("the job is deleted", false, |observed| observed.identity.deleting = true),
+        ("the job is paused", false, |observed| observed.identity.paused = true),
+    ];
+    for (name, due, set) in scenes {
+        for (actor, undone) in [("a", !due), ("b", false)] {
+            let mut observed = probed(json!({}));
+            observed.claims =
+                vec![Claim { actor: actor.into(), ..claim(&observed.identity.key, 0, 0, "GPU-1") }];
+            set(&mut observed);
+            let planned = plan(&observed, at(10));
+            let kinds = kinds(&planned);
+            assert_eq!(
+                (kinds.contains(&"free"), kinds.contains(&"create")),
+                (undone, due),
+                "{name}: {actor}"
+            );
+            let mut asked = planned.demand.iter().flat_map(|demand| demand.wanted.iter());
+            let again = asked.any(|wanted| wanted.segment == 0);
+            assert!(undone || !again, "{name}: {actor}: no second GPU meanwhile");
+        }
     }
 }
 
