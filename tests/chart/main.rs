@@ -1,6 +1,7 @@
 //! The chart, rendered by helm: links to the definitions, refuses wrong values, gives no right that is not needed, and
 //! starts pods that can do no more than they must.
 #![allow(
+    clippy::arithmetic_side_effects,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -16,6 +17,7 @@ use video_upscale::api::crds;
 use video_upscale::api::keys;
 use video_upscale::api::profile::UpscaleProfile;
 
+mod alerts;
 mod gitops;
 mod links;
 mod pods;

@@ -9,7 +9,8 @@ use video_upscale::telemetry::Telemetry;
 use super::rendered::{chart, repository};
 use super::{NAMESPACE, of_kind, one, render, template};
 
-fn with_file(name: &str) -> Vec<Value> {
+/// The chart with a values file of `ci/`.
+pub fn with_file(name: &str) -> Vec<Value> {
     render(&["--values", &format!("{}/ci/{name}-values.yaml", chart().display())])
 }
 

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 use crate::bed::Bed;
+use crate::packages;
 
 /// Cases of each property test in the usual run.
 const CASES: &str = "2000";
@@ -114,6 +115,11 @@ pub fn tests(bed: &Bed, group: Group, full: bool) -> Result<Stage> {
     }
     if group == Group::AskTheServer {
         stage.command.env("UPSCALE_TEST_KUBECONFIG", bed.kubeconfig());
+    }
+    if group == Group::Computing {
+        let (layout, progress) = (bed.layout(), bed.progress());
+        let promtool = packages::promtool(&layout.cache, &layout.logs().join("apt.log"), progress)?;
+        stage.command.env("PROMTOOL", promtool);
     }
     stage.command.envs(bed.tool_environment()?);
     let programs = bed.film_programs()?;
