@@ -1,7 +1,9 @@
 //! What is let in: objects by the rules of their definitions, and what agents, controller and tenants do by the chart's
 //! rights and admission policies. The rules are tried without an API server, and all of it on a real one that
-//! `UPSCALE_TEST_KUBECONFIG` names. `-- --nocapture` shows each attack and what stopped it.
+//! `UPSCALE_TEST_KUBECONFIG` names. `-- --nocapture` shows each attack and what stopped it. Also what such a server tells
+//! people of our kinds.
 #![allow(
+    clippy::arithmetic_side_effects,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -14,6 +16,7 @@ mod author;
 mod cases;
 mod controller;
 mod controller_attacks;
+mod explained;
 mod offline;
 mod online;
 mod release;

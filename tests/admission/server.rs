@@ -1,5 +1,6 @@
 //! A real API server, and what the tests need of it.
 
+use std::ffi::OsString;
 use std::future::Future;
 use std::io::Write;
 use std::time::Duration;
@@ -16,6 +17,8 @@ const VARIABLE: &str = "UPSCALE_TEST_KUBECONFIG";
 
 /// A cluster for tests.
 pub struct Server {
+    /// Where its kubeconfig lies.
+    pub path: OsString,
     kubeconfig: Kubeconfig,
     /// An administrator's client.
     pub client: Client,
@@ -40,7 +43,7 @@ pub async fn named() -> Option<Server> {
     };
     let kubeconfig = Kubeconfig::read_from(&path).unwrap();
     let client = client(kubeconfig.clone()).await;
-    Some(Server { kubeconfig, client, own: format!("{:x}", rand::random::<u32>()) })
+    Some(Server { path, kubeconfig, client, own: format!("{:x}", rand::random::<u32>()) })
 }
 
 async fn client(kubeconfig: Kubeconfig) -> Client {
