@@ -10,6 +10,7 @@ mod cargo;
 mod faults;
 mod films;
 mod kills;
+mod releases;
 mod removal;
 mod rights;
 mod settling;
@@ -301,6 +302,7 @@ async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()
         upgrade::keeps_what_was_learnt_and_the_jobs(bed, &client),
     )
     .await;
+    on_the_bed!(releases, bed, &client, all, [the_second_stands_back_and_names_the_first]);
     on_the_bed!(
         agent,
         bed,

@@ -1,8 +1,11 @@
 //! The shipped chart, installed as a user would, with the bed's images and the stand-in engine.
 
-use anyhow::{Context, Result};
+use std::path::Path;
 
-use super::{Bed, OPERATOR_NAMESPACE, RELEASE};
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use super::{Bed, OPERATOR_NAMESPACE, RELEASE, TENANT};
 use crate::command::Run;
 use crate::images::Image;
 
@@ -24,21 +27,18 @@ pub fn install(bed: &Bed) -> Result<()> {
 /// As [`install`].
 pub fn upgrade(bed: &Bed, more: &[&str]) -> Result<()> {
     bed.progress().say(format_args!("installing the chart as {RELEASE} into {OPERATOR_NAMESPACE}"));
-    let mut values = Vec::new();
-    for (part, image) in OURS {
-        let (repository, tag) = bed.image(image).rsplit_once(':').context("an image without a tag")?;
-        values.push(format!("{part}.image.repository={repository}"));
-        values.push(format!("{part}.image.tag={tag}"));
-    }
-    values.push(format!("profiles.flashvsr.spec.engine.image={}", bed.image(Image::Engine)));
-    values.push(format!("profiles.flashvsr.spec.engine.models.image={}", bed.image(Image::Models)));
+    let engine = [
+        format!("profiles.flashvsr.spec.engine.image={}", bed.image(Image::Engine)),
+        format!("profiles.flashvsr.spec.engine.models.image={}", bed.image(Image::Models)),
+    ];
     let checkout = bed.checkout();
     Run::new(bed.tools().path("helm")?)
         .args(["upgrade", "--install", RELEASE])
-        .args([checkout.join("charts/video-upscale").as_path(), "--values".as_ref()])
-        .args([checkout.join("tests/xtask/bed-values.yaml")])
+        .args([checkout.join("charts/video-upscale")])
+        .args([Path::new("--values"), &checkout.join("tests/xtask/bed-values.yaml")])
+        .args(bed.chart_images()?)
+        .args(engine.iter().flat_map(|value| ["--set-string", value]))
         .args(["--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "3m"])
-        .args(values.iter().flat_map(|value| ["--set-string", value.as_str()]))
         .args(more.iter().flat_map(|value| ["--set", value]))
         .env("KUBECONFIG", bed.kubeconfig())
         .done()
@@ -56,8 +56,57 @@ pub fn remove(bed: &Bed) -> Result<()> {
         .env("KUBECONFIG", bed.kubeconfig())
         .done()
         .context("uninstall the chart")?;
+    delete_kinds(bed)
+}
+
+fn delete_kinds(bed: &Bed) -> Result<()> {
     let kinds = ["videoupscales.upscale.video", "upscaleprofiles.upscale.video"];
     bed.kubectl(&[&["delete", "crd", "--ignore-not-found", "--timeout=60s"], kinds.as_slice()].concat())
         .context("delete our kinds")?;
     Ok(())
+}
+
+impl Bed {
+    /// Arguments of helm for a release with the programs of this checkout.
+    ///
+    /// # Errors
+    /// When an image has no tag.
+    pub fn chart_images(&self) -> Result<Vec<String>> {
+        let mut args = Vec::new();
+        for (part, image) in OURS {
+            let (repository, tag) = self.image(image).rsplit_once(':').context("an image without a tag")?;
+            args.push("--set-string".to_owned());
+            args.push(format!("{part}.image.repository={repository},{part}.image.tag={tag}"));
+        }
+        Ok(args)
+    }
+
+    /// Takes away the releases that tests have made beside ours, or in its place; they have the label [`TENANT`].
+    ///
+    /// # Errors
+    /// When helm or kubectl fails.
+    pub fn releases_of_tests_leave(&self) -> Result<()> {
+        let helm = self.tools.path("helm")?;
+        let helm = || Run::new(&helm).env("KUBECONFIG", self.kubeconfig());
+        let listed = helm().args(["list", "--all-namespaces", "--selector", TENANT, "--output", "json"]);
+        let listed: Vec<Listed> =
+            serde_json::from_str(&listed.output()?).context("understand the list of releases")?;
+        for Listed { name, namespace } in listed {
+            helm()
+                .args(["uninstall", &name, "--namespace", &namespace, "--wait"])
+                .done()
+                .with_context(|| format!("uninstall {name}"))?;
+            // Where ours belongs the kinds were that release's, too, and ours could not have them.
+            if namespace == OPERATOR_NAMESPACE {
+                delete_kinds(self)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    name: String,
+    namespace: String,
 }

@@ -109,6 +109,20 @@ impl Bed {
         Ok(())
     }
 
+    /// Lets the controllers of a release stand still, as if their node were out of breath, or go on.
+    ///
+    /// # Errors
+    /// When none runs.
+    pub fn hold_controllers(&self, namespace: &str, still: bool) -> Result<()> {
+        let place = format!("POD_NAMESPACE={namespace}");
+        let signal = if still { Signal::STOP } else { Signal::CONT };
+        let held = self.signal_where(signal, |pid| {
+            is_program(pid, CONTROLLER) && words(pid, "environ").contains(&place)
+        })?;
+        ensure!(held > 0, "no controller of {namespace} runs on the bed");
+        Ok(())
+    }
+
     fn signal_where(&self, signal: Signal, wanted: impl Fn(i32) -> bool) -> Result<usize> {
         let mut reached = 0_usize;
         for pid in self.group.processes()?.into_iter().filter(|pid| wanted(*pid)) {

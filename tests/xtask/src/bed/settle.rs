@@ -1,5 +1,5 @@
 //! Puts right what an interrupted test or demo, or `cargo xtask gpu`, has left on a bed that runs: held programs, cordoned
-//! nodes, GPUs that are spoilt or out, agents without a node, and tenants who never left.
+//! nodes, GPUs that are spoilt or out, agents without a node, other releases, and tenants who never left.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -39,13 +39,16 @@ impl Bed {
             self.hold_kubelet(node, false)?;
             self.out_of_service(node, false)?;
         }
-        self.signal("upscale-agent", Signal::CONT)?;
+        for program in ["upscale-agent", "upscale-controller"] {
+            self.signal(program, Signal::CONT)?;
+        }
         self.cordon(false)?;
         self.foreign_processes_end()?;
         for node in NODES {
             self.settle_driver(node).with_context(|| format!("settle the GPUs of {node}"))?;
         }
         self.exclude(|_| false)?;
+        self.releases_of_tests_leave()?;
         self.agents_are_at_home()?;
         self.tenants_leave()
     }
