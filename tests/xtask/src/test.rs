@@ -7,11 +7,11 @@
 mod agent;
 mod bad_input;
 mod cargo;
+mod docs;
 mod faults;
 mod films;
 mod kills;
 mod releases;
-mod removal;
 mod rights;
 mod settling;
 mod standby;
@@ -358,7 +358,7 @@ async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()
         let rights = async { rights::all_are_used_and_no_other_is_wanted(bed, &client, since?).await };
         all.test("chart::all_rights_are_used_and_no_other_is_wanted", rights).await;
     }
-    all.test("chart::removal_leaves_nothing", removal::leaves_nothing(bed, &client)).await;
+    on_the_bed!(docs, bed, &client, all, [every_command_works_and_removal_leaves_nothing]);
     all.test("bed::up_heals_what_an_interrupted_test_has_left", settling::heals(bed, &client)).await;
     Ok(())
 }
