@@ -1,13 +1,17 @@
 //! Whether sound and text fit into the result's container: tried, not guessed, before any GPU works for a film that could
 //! not be joined. What a muxer takes differs by codec, by parameters, and from one ffmpeg to the next.
 
-use std::ops::Range;
 use std::path::Path;
 
 use super::failure::{Failure, Outcome};
 use super::ffmpeg::Tools;
+use super::folder::Mounts;
+use super::index::Index;
 use super::media::{Media, Stream};
+use super::merge::excerpt::Excerpt;
+use super::merge::lists::Lists;
 use super::merge::packets::Packets;
+use super::merge::texts::{Rule, Track, tracks};
 use super::ratio::seconds;
 use super::refusals::{Container, refuse};
 
@@ -45,53 +49,82 @@ pub fn prove_fit(
 /// How long two texts may be shown at once, microseconds: what formats round.
 const TOGETHER: i64 = 1000;
 
-/// Reads all text that is to be converted for MP4, which shows one text at a time. `used`: from when to when the film is,
-/// microseconds.
+/// Converts all text that the container holds in another format only, as the merge will, and holds it against the source as
+/// the merge will. MP4 shows one text at a time.
 ///
 /// # Errors
-/// [`crate::api::worker::Code::UnsupportedSource`] with where two are shown at once, or what the decoder says.
+/// [`crate::api::worker::Code::UnsupportedSource`] with what would be lost, where two are shown at once, or what the
+/// converter says.
 pub fn prove_texts(
     tools: &Tools,
+    mounts: &Mounts,
     source: &Path,
     name: &str,
     media: &Media,
     container: Container,
-    used: &Range<i64>,
+    index: &Index,
 ) -> Outcome<()> {
-    let streams: Vec<&Stream> =
-        media.streams.iter().filter(|stream| container.converts(stream).is_some()).collect();
-    if streams.is_empty() || container == Container::Mkv {
-        return Ok(());
-    }
-    let mut ends = vec![i64::MIN; streams.len()];
-    let mut together = None;
-    let packets = Packets { path: source, streams: &streams, excerpt: None, as_text: true };
-    let read = packets.each(tools, "read the subtitles", false, |packet| {
-        let (from, to) = (packet.micros, packet.micros.saturating_add(packet.lasts));
-        let Some(end) = ends.get_mut(packet.stream).filter(|_| from < used.end && to > used.start) else {
-            return;
-        };
-        if from.saturating_add(TOGETHER) < *end {
-            together.get_or_insert((packet.stream, from));
+    let subtitles = media.streams.iter().filter(|stream| stream.codec_type == "subtitle").enumerate();
+    let (numbers, streams): (Vec<usize>, Vec<&Stream>) =
+        subtitles.filter(|(_, stream)| container.converts(stream).is_some()).unzip();
+    let Some(codec) = streams.first().and_then(|stream| container.converts(stream)) else { return Ok(()) };
+    let otherwise = match container {
+        Container::Mkv => "end the destination's name with .mp4",
+        Container::Mp4 | Container::Mov => "end the destination's name with .mkv",
+    };
+    let excerpt = Excerpt::of(index);
+    let of_source = Packets { path: source, streams: &streams, excerpt: excerpt.as_ref(), as_text: true };
+    let lists = Lists::make(&mounts.scratch)?;
+    let file = lists.folder().join("texts");
+    let read = || -> Outcome<(Vec<Track>, Vec<Track>)> {
+        let was = tracks(tools, &of_source)?;
+        if was.iter().all(|track| track.times.is_empty()) {
+            // A file of Matroska with nothing in it cannot be read.
+            return Ok((was.clone(), was));
         }
-        *end = to.max(*end);
-    });
-    let otherwise = "end the destination's name with .mkv";
-    match (read, together) {
-        (Err(ref failure @ Failure::Tool { ref said, .. }), _) if failure.is_of_content() => refuse(
-            "StreamsDoNotFit",
-            format!("subtitles of {name} cannot be converted ({said}); {otherwise}"),
-        ),
-        (Err(failure), _) => Err(failure),
-        (Ok(()), None) => Ok(()),
-        (Ok(()), Some((number, micros))) => refuse(
+        of_source.convert(tools, codec, container.muxer(), &file)?;
+        let made: Vec<Stream> =
+            (0u32..).zip(&streams).map(|(index, _)| Stream { index, ..<_>::default() }).collect();
+        let streams: Vec<&Stream> = made.iter().collect();
+        let made = Packets { path: &file, streams: &streams, excerpt: None, as_text: true };
+        Ok((was, tracks(tools, &made)?))
+    };
+    let (was, is) = match read() {
+        Err(ref failure @ Failure::Tool { ref said, .. }) if failure.is_of_content() => {
+            let text = format!("subtitles of {name} cannot be converted; {otherwise} ({said})");
+            return refuse("StreamsDoNotFit", text);
+        }
+        other => other?,
+    };
+    let together =
+        streams.iter().zip(&was).find_map(|(stream, track)| Some((stream.index, together(track)?)));
+    if let (Some((stream, micros)), false) = (together, container == Container::Mkv) {
+        return refuse(
             "StreamsDoNotFit",
             format!(
-                "subtitle stream {} of {name} shows two texts at once at {} s, which {} does not; {otherwise}",
-                streams.get(number).map_or(0, |stream| stream.index),
+                "subtitle stream {stream} of {name} shows two texts at once at {} s, which {} does not; {otherwise}",
                 seconds(micros),
                 container.muxer()
             ),
-        ),
+        );
     }
+    let rule = Rule { as_text: true, later: 0, tolerance: 0 };
+    let pairs = numbers.into_iter().zip(was.iter().zip(&is));
+    match pairs.into_iter().find_map(|(number, (was, is))| rule.broken(number, was, is)) {
+        Some(how) => {
+            let (muxer, text) = (container.muxer(), format!("{how}; {otherwise}"));
+            refuse("StreamsDoNotFit", format!("subtitles of {name} tried in {muxer}: {text}"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// When a text begins while another is still shown, microseconds.
+fn together(track: &Track) -> Option<i64> {
+    let mut end = i64::MIN;
+    track.times.iter().find_map(|(from, lasts)| {
+        let before = end;
+        end = from.saturating_add(*lasts).max(end);
+        (from.saturating_add(TOGETHER) < before).then_some(*from)
+    })
 }

@@ -6,7 +6,6 @@ mod shape;
 mod told;
 
 use std::io::{Cursor, Read as _};
-use std::ops::Range;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
@@ -132,17 +131,6 @@ impl Index {
         let owned = self.owned();
         let first = self.time(owned.start).unwrap_or(0);
         self.time(owned.end).unwrap_or(first).saturating_sub(first)
-    }
-
-    /// From when to when the owned pictures are shown, as the file states it, microseconds; of a whole film all time, as what
-    /// is beside the film may begin before it and end after it.
-    pub fn used_micros(&self) -> Range<i64> {
-        let owned = self.owned();
-        let at = |frame| self.time(frame).map(|time| self.base.micros(time));
-        match (self.excerpt, at(owned.start), at(owned.end)) {
-            (Some(_), Some(start), Some(end)) => start..end,
-            _ => i64::MIN..i64::MAX,
-        }
     }
 
     /// Duration of the last owned picture, ticks, at least 1.

@@ -162,12 +162,14 @@ impl Stream {
     /// How long it lasts, microseconds: as the container says, or as the program that wrote it noted.
     fn duration_micros(&self) -> Option<i64> {
         let base = self.base()?;
-        let noted = || {
-            // The time of its end; some programs note its length, which is less.
-            let end = clock_micros(self.tag("DURATION")?)?;
-            Some(end.saturating_sub(base.micros(self.start_pts.unwrap_or(0)).max(0)))
-        };
+        let noted =
+            || Some(self.noted_end()?.saturating_sub(base.micros(self.start_pts.unwrap_or(0)).max(0)));
         self.duration_ts.map(|ticks| base.micros(ticks)).or_else(noted).filter(|micros| *micros > 0)
+    }
+
+    /// When it ends, microseconds, as programs that write Matroska note; some note its length, which is less.
+    pub fn noted_end(&self) -> Option<i64> {
+        clock_micros(self.tag("DURATION")?)
     }
 
     /// Its time base.

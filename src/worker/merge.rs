@@ -4,16 +4,16 @@
 mod chapters;
 mod collect;
 mod covers;
-mod excerpt;
+pub(super) mod excerpt;
 mod facts;
 mod join;
-mod lists;
+pub(super) mod lists;
 mod names;
 pub(super) mod packets;
 mod pictures;
 mod sidecar;
 mod sound;
-mod texts;
+pub(super) mod texts;
 mod times;
 mod verify;
 

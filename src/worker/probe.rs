@@ -67,7 +67,7 @@ pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) 
     };
     warnings.extend(index.warnings.iter().cloned());
     index.prove_unchanged(&source, &task.source.path)?;
-    prove_texts(tools, &source, &task.source.path, &media, container, &index.used_micros())?;
+    prove_texts(tools, mounts, &source, &task.source.path, &media, container, &index)?;
     let scale = choose_scale(task, index.height)?;
     // Parts and result lie there together for a while.
     let film = encoded_bytes(&index, scale, task.encode.quality, index.owned().frames());

@@ -63,7 +63,8 @@ impl Container {
         }
         Some(match self {
             Self::Mp4 | Self::Mov => "mov_text",
-            Self::Mkv => "subrip",
+            // SubRip has no way to write `<`, and loses blanks at the ends of lines.
+            Self::Mkv => "ass",
         })
     }
 

@@ -47,7 +47,7 @@ fn text_keeps_words_times_languages_and_flags_in_another_family() {
     for (name, codec, destination, becomes) in [
         ("lines.mkv", "subrip", "out.mp4", "mov_text"),
         ("signs.mkv", "ass", "out.mp4", "mov_text"),
-        ("lines.mp4", "mov_text", "out.mkv", "subrip"),
+        ("lines.mp4", "mov_text", "out.mkv", "ass"),
     ] {
         let bench = Bench::new("texts");
         film(&bench, name, codec);
@@ -73,6 +73,70 @@ fn text_keeps_words_times_languages_and_flags_in_another_family() {
         let told = sidecar(&bench, destination)["warnings"].to_string();
         assert!(told.contains(&format!("is converted from {codec} to {becomes}")), "{name}: {told}");
     }
+}
+
+/// Text that looks like marks of some format, or has blanks at its ends.
+const ODD: [&str; 7] = [
+    "a <b> c",
+    "<i>x</i> < y",
+    "&amp; &lt;i&gt;",
+    "ends with a line\\N",
+    "trails ",
+    "{brace} back\\slash",
+    "1\\N00:00:01,000 --> 00:00:02,000\\Nhi",
+];
+
+/// Scripts of that text, each line shown for a twentieth of a second.
+fn script<'a>(lines: impl IntoIterator<Item = &'a str>) -> String {
+    let mut script = "[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name, Fontname, Fontsize, PrimaryColour\n\
+                      Style: Default,Arial,16,&Hffffff\n\n[Events]\n\
+                      Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n"
+        .to_owned();
+    for (number, line) in lines.into_iter().enumerate() {
+        let (from, to) = (number * 10 + 10, number * 10 + 15);
+        script.push_str(&format!("Dialogue: 0,0:00:00.{from:02},0:00:00.{to:02},Default,,0,0,0,,{line}\n"));
+    }
+    script
+}
+
+/// A film with a script, made into that codec.
+fn scripted_film(bench: &Bench, name: &str, script: &str, codec: &str) {
+    let path = bench.root().join("script.ass");
+    std::fs::write(&path, script).unwrap();
+    let (inputs, codecs) = FILM.split_once(" -c:v").unwrap();
+    make(
+        bench,
+        name,
+        &format!("{inputs} -i {} -map 0 -map 1 -map 2 -c:s {codec} -c:v{codecs}", path.display()),
+    );
+}
+
+#[test]
+fn text_that_looks_like_marks_stays_as_it_is() {
+    let bench = Bench::new("texts-odd");
+    scripted_film(&bench, "odd.mp4", &script(ODD), "mov_text");
+    bench.upscale("odd.mp4", "out.mkv", 1, &Engine::default());
+    for path in [bench.source("odd.mp4"), bench.destination("out.mkv")] {
+        let path = path.to_string_lossy();
+        let told = bench
+            .ffmpeg_says(&["-v", "error", "-i", &path, "-map", "0:s", "-f", "ass", "-"].map(str::to_owned));
+        let events = told.lines().filter(|line| line.starts_with("Dialogue:"));
+        let texts: Vec<_> = events.filter_map(|line| line.splitn(10, ',').nth(9)).collect();
+        assert_eq!(texts, ODD, "{path}");
+    }
+}
+
+#[test]
+fn text_that_cannot_be_converted_is_refused_before_any_gpu_works() {
+    let bench = Bench::new("texts-long");
+    // The longest text of MP4 has 65,535 bytes.
+    scripted_film(&bench, "long.mkv", &script(["short", &"x".repeat(70_000)]), "ass");
+    let end = bench.probe("long.mkv", "out.mp4");
+    assert_eq!(end.code, Code::UnsupportedSource, "{}", end.message);
+    let told =
+        "StreamsDoNotFit: subtitles of long.mkv cannot be converted; end the destination's name with .mkv (";
+    assert!(end.message.starts_with(told), "{}", end.message);
+    bench.probe("long.mkv", "out.mkv").expect_done();
 }
 
 #[test]
@@ -110,6 +174,11 @@ fn converted_text_that_was_spoilt_is_refused_for_what_is_wrong() {
     let bench = Bench::new("texts-spoilt");
     film(&bench, "lines.mp4", "mov_text");
     bench.make_parts("lines.mp4", "out.mkv");
+    let probe = |spoil: &str| {
+        let spoiler = SPOILER.replace(" concat ", " -c ass ").replace("SPOIL", spoil);
+        let command = scripted(&bench, "spoiler", &bench.probe_command("lines.mp4", "out.mkv"), &spoiler);
+        bench.end(&{ command }.output().unwrap())
+    };
     let merge = |spoil: &str| {
         let command = bench.merge_command_verifying("lines.mp4", "out.mkv", Verify::Cheap);
         scripted(&bench, "spoiler", &command, &SPOILER.replace("SPOIL", spoil))
@@ -122,6 +191,30 @@ fn converted_text_that_was_spoilt_is_refused_for_what_is_wrong() {
     ] {
         let end = refused(&bench, spoil, merge(spoil));
         assert!(end.message.contains(told), "{spoil}: {}", end.message);
+        // The probe tries the conversion, and says the same.
+        let end = probe(spoil);
+        assert_eq!(end.code, Code::UnsupportedSource, "{spoil}: {}", end.message);
+        let start = "StreamsDoNotFit: subtitles of lines.mp4 tried in matroska: ";
+        assert!(end.message.starts_with(&format!("{start}{told}")), "{spoil}: {}", end.message);
     }
+    probe("").expect_done();
     bench.end(&merge("").output().unwrap()).expect_done();
+}
+
+#[test]
+fn a_range_in_which_nothing_is_said_keeps_its_track() {
+    for (name, codec, destination) in [
+        ("lines.mp4", "mov_text", "out.mp4"),
+        ("lines.mp4", "mov_text", "out.mkv"),
+        ("lines.mkv", "subrip", "out.mp4"),
+        ("lines.mkv", "subrip", "out.mkv"),
+    ] {
+        let bench = Bench::new("texts-none");
+        film(&bench, name, codec);
+        bench.upscale_range(name, destination, 760_000, Some(200_000));
+        let result = bench.destination(destination);
+        let streams = &bench.ffprobe(&["-show_streams", "-select_streams", "s"], &result)["streams"];
+        assert_eq!(streams.as_array().unwrap().len(), 2, "{name} to {destination}");
+        assert!(!shown(&bench, &result, 0).contains("-->"), "{name} to {destination}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Small files of one run of the merge: lists for ffmpeg, covers. They lie in a folder of their own on the scratch volume
+//! Small files of one run: lists for ffmpeg, covers, text tried in a container. They lie in a folder of their own on the scratch volume
 //! and go with the run.
 
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use crate::worker::failure::{Outcome, on_file};
 
 /// The folder; it is removed when dropped.
 #[derive(Debug)]
-pub(super) struct Lists(PathBuf);
+pub struct Lists(PathBuf);
 
 impl Lists {
     /// Makes an empty one below `scratch`.
     pub fn make(scratch: &Path) -> Outcome<Self> {
-        let folder = scratch.join(format!("merge-{:016x}", rand::random::<u64>()));
+        let folder = scratch.join(format!("lists-{:016x}", rand::random::<u64>()));
         std::fs::create_dir_all(&folder).map_err(on_file("create", &folder))?;
         Ok(Self(folder))
     }

@@ -79,14 +79,26 @@ impl Packets<'_> {
         Ok(())
     }
 
-    /// The streams copied, each with the filters that make packets of two files comparable.
+    /// Writes them to a file, made into that codec.
+    pub fn convert(&self, tools: &Tools, codec: &str, muxer: &str, target: &Path) -> Outcome<()> {
+        let mut run = self.made_into(tools, codec);
+        run.args(["-f", muxer]).file(target);
+        run.run("convert the subtitles").map(|_| ())
+    }
+
+    /// The streams as they are, or as bare text.
     fn copy(&self, tools: &Tools) -> Invocation {
+        self.made_into(tools, if self.as_text { "text" } else { "copy" })
+    }
+
+    /// The streams in a codec, each with the filters that make packets of two files comparable.
+    fn made_into(&self, tools: &Tools, codec: &str) -> Invocation {
         let mut run = tools.ffmpeg();
         run.args(["-copyts"]).input(self.path);
         for stream in self.streams {
             run.args(["-map", &format!("0:{}", stream.index)]);
         }
-        run.args(["-c", if self.as_text { "text" } else { "copy" }]);
+        run.args(["-c", codec]);
         if let Some(excerpt) = self.excerpt {
             run.args(["-t", &format!("{}us", excerpt.start_micros().saturating_add(excerpt.read_micros()))]);
         }

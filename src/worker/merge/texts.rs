@@ -1,5 +1,5 @@
 //! Subtitles and covers of the result: every packet the source's bit for bit, or in its words where text was converted;
-//! every subtitle at its time.
+//! every subtitle at its time. The probe tries conversions and holds them against the source by the same rules.
 
 use sha2::{Digest as _, Sha256};
 
@@ -17,10 +17,21 @@ const ROUNDED: u64 = 1000;
 
 /// The packets of a track.
 #[derive(Clone, Debug, Default)]
-struct Track {
+pub struct Track {
     content: Sha256,
     /// When each comes and how long it lasts, microseconds.
-    times: Vec<(i64, i64)>,
+    pub times: Vec<(i64, i64)>,
+}
+
+/// How two files with the same tracks are held against each other.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// Whether one was converted from the other: it has its words, not its bits.
+    pub as_text: bool,
+    /// How much later everything comes in the second, microseconds.
+    pub later: i64,
+    /// How far a subtitle may be from its time, microseconds, beside what formats round.
+    pub tolerance: u64,
 }
 
 /// A track of the source with its copy, and its number among the subtitles.
@@ -60,43 +71,48 @@ fn alike(
     let (of_source, of_result): (Vec<_>, Vec<_>) = pairs.iter().map(|(_, pair)| *pair).unzip();
     let source = Packets { path: checked.source, streams: &of_source, excerpt: excerpt.as_ref(), as_text };
     let result = Packets { path: checked.result, streams: &of_result, excerpt: None, as_text };
+    let later = times.first_micros().saturating_sub(checked.first_of_source());
+    let rule = Rule { as_text, later, tolerance: times.tolerance() };
     let (was, is) = (tracks(tools, &source)?, tracks(tools, &result)?);
-    let tolerance = times.tolerance().saturating_add(ROUNDED);
-    for ((number, _), (was, is)) in pairs.iter().zip(was.into_iter().zip(is)) {
-        if was.times.len() != is.times.len() {
-            return wrong(format!(
-                "subtitle track {number} has {} subtitles instead of {}",
-                is.times.len(),
-                was.times.len()
-            ));
-        }
-        let late = was.times.iter().zip(&is.times).position(|((was, _), (is, _))| {
-            let wanted = was.saturating_sub(checked.first_of_source());
-            is.saturating_sub(times.first_micros()).abs_diff(wanted) > tolerance
-        });
-        if let Some(late) = late {
-            return wrong(format!("subtitle {late} of track {number} is not at its time"));
-        }
-        // A packet that was copied lasts as long as it says; of one that does not say, nobody knows.
-        let short = was
-            .times
-            .iter()
-            .zip(&is.times)
-            .position(|((_, was), (_, is))| as_text && *was > 0 && was.abs_diff(*is) > tolerance);
-        if let Some(short) = short {
-            return wrong(format!(
-                "subtitle {short} of track {number} is not shown as long as in the source"
-            ));
-        }
-        if was.content.finalize() != is.content.finalize() {
-            let what = if as_text { "in its words" } else { "bit for bit" };
-            return wrong(format!("subtitle track {number} is not the source's {what}"));
-        }
+    let numbers = pairs.iter().map(|(number, _)| *number);
+    match numbers.zip(was.iter().zip(&is)).find_map(|(number, (was, is))| rule.broken(number, was, is)) {
+        Some(how) => wrong(how),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-fn tracks(tools: &Tools, packets: &Packets<'_>) -> Outcome<Vec<Track>> {
+impl Rule {
+    /// What is wrong with `is`, which was made of the track `was`, for people; `number`: which it is of all subtitles.
+    pub fn broken(&self, number: usize, was: &Track, is: &Track) -> Option<String> {
+        if was.times.len() != is.times.len() {
+            let (found, wanted) = (is.times.len(), was.times.len());
+            return Some(format!("subtitle track {number} has {found} subtitles instead of {wanted}"));
+        }
+        let tolerance = self.tolerance.saturating_add(ROUNDED);
+        let mut both = was.times.iter().zip(&is.times);
+        let late = both
+            .clone()
+            .position(|((was, _), (is, _))| is.saturating_sub(self.later).abs_diff(*was) > tolerance);
+        if let Some(late) = late {
+            return Some(format!("subtitle {late} of track {number} is not at its time"));
+        }
+        // A packet that was copied lasts as long as it says; of one that does not say, nobody knows.
+        let short =
+            both.position(|((_, was), (_, is))| self.as_text && *was > 0 && was.abs_diff(*is) > tolerance);
+        if let Some(short) = short {
+            return Some(format!("subtitle {short} of track {number} is not shown as long as in the source"));
+        }
+        let digest = |track: &Track| track.content.clone().finalize();
+        let what = if self.as_text { "in its words" } else { "bit for bit" };
+        (digest(was) != digest(is)).then(|| format!("subtitle track {number} is not the source's {what}"))
+    }
+}
+
+/// Reads tracks of subtitles.
+///
+/// # Errors
+/// Those of the program.
+pub fn tracks(tools: &Tools, packets: &Packets<'_>) -> Outcome<Vec<Track>> {
     let mut tracks = vec![Track::default(); packets.streams.len()];
     let is_empty = |packet: &Packet| {
         let stream = packets.streams.get(packet.stream);

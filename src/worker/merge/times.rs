@@ -8,6 +8,7 @@ use crate::worker::failure::{Failure, Outcome};
 use crate::worker::ffmpeg::Tools;
 use crate::worker::media::{Media, Stream};
 use crate::worker::ratio::Ratio;
+use crate::worker::refusals::Container;
 
 /// How far sound and pictures may have moved against each other, microseconds, beside a tick of the result.
 const DELAY: u64 = 1000;
@@ -90,11 +91,17 @@ pub(super) fn verify(tools: &Tools, checked: &Checked<'_>, media: &Media, film: 
     Ok(times)
 }
 
-/// The last picture ends where the source's does, if the container says when the film ends.
+/// The last picture ends where the source's does, if the container says when the film ends. Of Matroska, readers give a
+/// stream the length of the whole file if another one has no packet.
 fn end(checked: &Checked<'_>, film: &Stream, times: &Times) -> Outcome<()> {
-    let (Some(start), Some(ticks)) = (film.start_pts, film.duration_ts) else { return Ok(()) };
+    let end = match (checked.container, film.start_pts, film.duration_ts) {
+        (Container::Mkv, ..) => film.noted_end(),
+        (_, Some(start), Some(ticks)) => Some(times.base.micros(start.saturating_add(ticks))),
+        _ => None,
+    };
+    let Some(end) = end else { return Ok(()) };
     let index = &checked.work.index;
-    let lasts = times.base.micros(start.saturating_add(ticks)).saturating_sub(times.first_micros());
+    let lasts = end.saturating_sub(times.first_micros());
     let wanted = index.base.micros(index.duration());
     if lasts.abs_diff(wanted) > times.tolerance() {
         return wrong(format!("its pictures last {lasts} us instead of {wanted}"));

@@ -194,7 +194,7 @@ fn text_is_converted_for_another_family_and_told_of() {
         ("subrip", Container::Mp4, Some("mov_text")),
         ("ass", Container::Mov, Some("mov_text")),
         ("webvtt", Container::Mp4, Some("mov_text")),
-        ("mov_text", Container::Mkv, Some("subrip")),
+        ("mov_text", Container::Mkv, Some("ass")),
         ("mov_text", Container::Mp4, None),
         ("ass", Container::Mkv, None),
     ] {
