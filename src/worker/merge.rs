@@ -95,7 +95,10 @@ impl Merge<'_> {
     fn run(&self, destination: &Path) -> Outcome<MergeFigures> {
         let task = self.task;
         // What dead runs left would count against this one.
-        publish::remove_asides(destination)?;
+        let folder = &self.work.folder;
+        for path in [destination, &sidecar_path(destination), &folder.result(), &folder.redone()] {
+            publish::remove_asides(path)?;
+        }
         self.prove_room()?;
         let made = Aside::create(destination, &task.job.uid)?;
         let verified = self.make(made.path())?;

@@ -18,7 +18,7 @@ use super::index::{FileIdentity, Index, Scan, first_time, scan, shape_change, sh
 use super::lines::printable;
 use super::media::{self, Media};
 use super::plan::{Plan, PlanError, Wishes, plan};
-use super::publish::write_json;
+use super::publish::{remove_asides, write_json};
 use super::range::{Excerpt, TimeRange};
 use super::ratio::Ratio;
 use super::refusals::{Container, check_first_bytes, check_header, check_pictures, check_shape, of_result};
@@ -132,6 +132,10 @@ fn make_work_folder(folder: &WorkFolder, task: &ProbeTask) -> Outcome<()> {
         .map_err(unwritable)?;
     write_json(&folder.owner(), &task.job).map_err(unwritable)
 }
+    // What dead probes of this job left.
+    for path in [folder.owner(), folder.index(), folder.plan()] {
+        remove_asides(&path)?;
+    }
 
 fn make_index(
     tools: &Tools,

@@ -1,5 +1,6 @@
 //! The worker killed at every program that it starts and at every change that it makes to its folders: never part of a
-//! file under a final name, and the next run ends as if nothing had happened.
+//! file under a final name, and the next run ends as if nothing had happened. With `UPSCALE_TEST_FULL` set also at every
+//! write to a file, and at all changes of all stages.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use rustix::process::{PidfdFlags, Signal, kill_process_group, pidfd_open};
 use crate::bench::{Bench, Engine, ExpectDone as _};
 use crate::driver::Driver;
 use crate::made::make;
+use crate::short_run::full_run;
 use crate::wrapped::{scripted, spawn};
 
 /// Files by their path below a folder.
@@ -129,14 +131,20 @@ fn kill_at_programs_and(stage: &Stage<'_>, look: impl Fn(u32)) -> u32 {
 fn killed_at_change(stage: &Stage<'_>, number: usize) -> bool {
     stage.begin();
     let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
-    let changes = WatchFlags::CREATE
+    let mut changes = WatchFlags::CREATE
         | WatchFlags::CLOSE_WRITE
         | WatchFlags::MOVED_TO
         | WatchFlags::DELETE
         | WatchFlags::ONLYDIR;
+    let mut folders = vec![stage.bench.destination(""), stage.bench.work_folder()];
+    if full_run() {
+        changes |= WatchFlags::MODIFY;
+        folders.push(stage.bench.root().join("scratch"));
+    }
     let parts = stage.bench.work_folder().join("parts");
     std::fs::create_dir_all(&parts).unwrap();
-    for folder in [stage.bench.destination(""), stage.bench.work_folder(), parts] {
+    folders.push(parts);
+    for folder in folders {
         inotify::add_watch(&watch, &folder, changes).unwrap();
     }
     let (mut child, pid) = spawn((stage.command)());
@@ -200,6 +208,10 @@ fn prepare_killed(bench: &Bench) {
     });
     // The version, and cut and proof of two pieces.
     assert!(kills >= 5, "{kills}");
+    if full_run() {
+        assert!(kill_at_changes(&stage, 1, 1) >= 2);
+        assert!(files(&scratch) == whole, "prepare killed at changes: another cut after the next run");
+    }
     restore(&bench.destination(""), &destination);
 }
 
@@ -213,6 +225,9 @@ fn a_killed_stage_leaves_nothing_half_and_the_next_ends_right() {
     let probe = || bench.probe_command("film.mp4", "out.mp4");
     let stage = Stage::of("probe", &bench, &probe);
     assert!(kill_at_programs(&stage) >= 2);
+    if full_run() {
+        assert!(kill_at_changes(&stage, 1, 1) >= 4);
+    }
 
     bench.cut("film.mp4", 0, 1);
     bench.run_engine(1, &Engine::default());
@@ -232,5 +247,5 @@ fn a_killed_stage_leaves_nothing_half_and_the_next_ends_right() {
     let merge = || bench.merge_command("film.mp4", "out.mp4");
     let stage = Stage::of("merge", &bench, &merge);
     assert!(kill_at_programs(&stage) >= 6);
-    assert!(kill_at_changes(&stage, 1, 2) >= 6);
+    assert!(kill_at_changes(&stage, 1, if full_run() { 1 } else { 2 }) >= 6);
 }
