@@ -17,6 +17,7 @@ use super::plan::{SceneCut, Span};
 use super::publish;
 use super::range::Excerpt;
 use super::ratio::Ratio;
+use super::turn::Turn;
 use crate::api::worker::{Code, Deinterlace};
 
 pub use pass::{Hashed, Pictures, Scan, first_time, read_hashes, scan};
@@ -71,6 +72,9 @@ pub struct Index {
     pub pixel_shape: Option<Ratio>,
     /// Turn that players give it, degrees counter-clockwise.
     pub rotation: i32,
+    /// Whether they mirror it before they turn it; unsaid by versions that did not know it.
+    #[serde(default)]
+    pub mirrored: bool,
     /// What the numbers mean.
     pub colour: Colour,
     /// The range that is used; `None` for the whole film.
@@ -124,6 +128,11 @@ impl Index {
     /// Hashes of pictures `start..end`.
     pub fn hashes_of(&self, start: u64, end: u64) -> &[String] {
         slice(&self.hashes, start, end)
+    }
+
+    /// How players turn it.
+    pub fn turn(&self) -> Turn {
+        Turn { degrees: self.rotation, mirrored: self.mirrored }
     }
 
     /// Duration of the owned pictures, from the first to the end of the last, ticks.
@@ -242,6 +251,7 @@ pub(super) mod tests {
             pixel_format: "yuv420p".to_owned(),
             pixel_shape: None,
             rotation: 0,
+            mirrored: false,
             excerpt: None,
             colour: Colour::of(Tags::default(), 36, "yuv420p").unwrap(),
             pts: pts.to_vec(),

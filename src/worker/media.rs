@@ -9,6 +9,7 @@ use super::colour::Tags;
 use super::failure::Outcome;
 use super::ffmpeg::Tools;
 use super::ratio::Ratio;
+use super::turn::{Display, Turn};
 
 /// A file's header.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -177,11 +178,14 @@ impl Stream {
         self.time_base.as_deref()?.parse().ok()
     }
 
-    /// Turn that a player gives it, degrees counter-clockwise; 0 if none.
-    pub fn rotation(&self) -> i32 {
-        let turn = self.side_data_list.iter().find_map(|data| data.get("rotation")?.as_f64()).unwrap_or(0.0);
-        // Turns are multiples of 90 but for damaged matrices.
-        turn.round().clamp(-360.0, 360.0) as i32
+    /// What players do to its pictures, if the header says.
+    pub fn display(&self) -> Option<Display> {
+        Display::of(self.side_data_list.iter().find_map(|data| data.get("displaymatrix")?.as_str())?)
+    }
+
+    /// How players turn its pictures.
+    pub fn turn(&self) -> Turn {
+        self.display().map(Display::turn).unwrap_or_default()
     }
 
     /// Whether it is encrypted: by its packets, its four characters, or the key that Matroska names.
@@ -349,11 +353,12 @@ mod tests {
         let media: Media = serde_json::from_str(
             r#"{"streams":[{"index":0,"codec_type":"video","disposition":{"attached_pic":1}},
             {"index":1,"codec_type":"video","disposition":{"default":1,"forced":1,"dub":0},"tags":{"LANGUAGE":"deu"},
-             "side_data_list":[{"side_data_type":"Display Matrix","rotation":-90}],"color_space":"unknown"}]}"#,
+             "side_data_list":[{"side_data_type":"Display Matrix","rotation":-90,
+              "displaymatrix":"\n00000000: 0 65536 0\n00000001: -65536 0 0\n00000002: 0 0 1073741824\n"}],"color_space":"unknown"}]}"#,
         )
         .unwrap();
         let film = media.film().unwrap();
-        assert_eq!((film.index, film.flags().as_str(), film.rotation()), (1, "default+forced", -90));
+        assert_eq!((film.index, film.flags().as_str(), film.turn().degrees), (1, "default+forced", -90));
         assert_eq!((film.tag("language"), film.colour_tags().matrix), (Some("deu"), None));
     }
 }

@@ -38,3 +38,4 @@ pub mod refusals;
 pub mod run;
 pub mod space;
 pub mod sweep;
+pub mod turn;

@@ -9,6 +9,7 @@ use super::failure::{Failure, Outcome};
 use super::index::{Index, Pictures, ShapeChange, count};
 use super::media::{Media, Stream};
 use super::ratio::{Ratio, seconds};
+use super::turn::Display;
 use crate::api::worker::{Code, Deinterlace, Source};
 
 /// Container of the result.
@@ -225,6 +226,11 @@ pub fn check_header<'a>(media: &'a Media, source: &Source, container: Container)
     }
     if bits(format) > 8 {
         warnings.push(format!("{} bits per component are upscaled in 8", bits(format)));
+    }
+    if let Some(Display::Distorts(turn)) = stream.display() {
+        warnings.push(format!(
+            "its display matrix stretches or slants; kept as a turn of {turn} only; convert the film first to keep all"
+        ));
     }
     warnings.extend(colour.warning());
     match source.deinterlace {

@@ -98,8 +98,9 @@ pub fn differences(source: &Film, result: &Film, expected: Expected) -> Vec<Diff
     for (fault, said) in colour(source, result) {
         differs(fault, false, &|| said.clone());
     }
-    let shape =
-        |film: &Film| (film.rotation, film.shape.clone().filter(|shape| shape != "1:1" && shape != "0:1"));
+    let shape = |film: &Film| {
+        (film.matrix.clone(), film.shape.clone().filter(|shape| shape != "1:1" && shape != "0:1"))
+    };
     differs(Fault::Shape, shape(source) == shape(result), &|| {
         format!("{:?} instead of {:?}", shape(result), shape(source))
     });

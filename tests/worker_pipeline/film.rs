@@ -25,8 +25,8 @@ pub struct Film {
     pub patches: Patches,
     /// Matrix, range, primaries, transfer as the tags say.
     pub colour: [Option<String>; 4],
-    /// Turn that a player gives it, degrees.
-    pub rotation: i64,
+    /// The matrix by which players turn and mirror it, as ffprobe tells it.
+    pub matrix: Option<String>,
     /// Shape of a pixel.
     pub shape: Option<String>,
     /// ffmpeg's name of the pixel format.
@@ -111,12 +111,11 @@ impl Film {
             base: decoded.base,
             patches: decoded.patches,
             colour,
-            rotation: film["side_data_list"]
+            matrix: film["side_data_list"]
                 .as_array()
                 .into_iter()
                 .flatten()
-                .find_map(|data| data["rotation"].as_i64())
-                .unwrap_or(0),
+                .find_map(|data| Some(data["displaymatrix"].as_str()?.to_owned())),
             shape: film["sample_aspect_ratio"].as_str().map(str::to_owned),
             pixel_format,
             named: named(film),

@@ -16,8 +16,8 @@ pub(super) fn verify(checked: &Checked<'_>, film: &Stream) -> Outcome<()> {
     if size != wanted {
         return wrong(format!("{}x{} instead of {}x{}", size.0, size.1, wanted.0, wanted.1));
     }
-    if film.rotation() != index.rotation {
-        return wrong(format!("turned by {} instead of {}", film.rotation(), index.rotation));
+    if film.turn() != index.turn() {
+        return wrong(format!("turned by {} instead of {}", film.turn(), index.turn()));
     }
     let shape = film.sample_aspect_ratio.as_deref().and_then(|shape| shape.parse().ok());
     if !same_shape(shape, index.pixel_shape, size.0) {

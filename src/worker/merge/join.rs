@@ -15,6 +15,7 @@ use crate::worker::media::{Media, Stream};
 use crate::worker::parts::Manifest;
 use crate::worker::prepare::Work;
 use crate::worker::refusals::Container;
+use crate::worker::turn::Turn;
 
 /// How far the muxer lets packets that it holds be apart, microseconds, before it writes them though a stream has none:
 /// what it holds is so much of the film at most, not all of it.
@@ -164,9 +165,12 @@ impl Join<'_> {
 
     /// The parts as an input.
     fn parts<'r>(&self, run: &'r mut Invocation, list: &Path) -> &'r mut Invocation {
-        let rotation = self.work.index.rotation;
-        if rotation != 0 {
-            run.args(["-display_rotation", &rotation.to_string()]);
+        let turn = self.work.index.turn();
+        if turn != Turn::default() {
+            run.args(["-display_rotation", &turn.degrees.to_string()]);
+        }
+        if turn.mirrored {
+            run.args(["-display_hflip"]);
         }
         run.args(["-f", "concat", "-safe", "0"]).input(list)
     }

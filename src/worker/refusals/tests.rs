@@ -104,6 +104,18 @@ fn chapters_of_mp4_are_no_stream_that_is_left_out_and_captions_in_the_pictures_a
 }
 
 #[test]
+fn a_display_matrix_that_is_more_than_a_turn_is_told_of() {
+    let warnings = |first: i32| {
+        let rows = format!("0: {first} 0 0\\n1: 0 65536 0\\n2: 0 0 1073741824");
+        let turned = film(&format!(r#","side_data_list":[{{"displaymatrix":"{rows}"}}]"#));
+        check_header(&media(&turned), &source(), Container::Mp4).unwrap().warnings
+    };
+    let told =
+        |warnings: Vec<String>| warnings.into_iter().filter(|told| told.contains("display matrix")).count();
+    assert_eq!((told(warnings(65_536)), told(warnings(-65_536)), told(warnings(131_072))), (0, 0, 1));
+}
+
+#[test]
 fn a_file_without_a_film_is_invalid() {
     for streams in ["", r#"{"codec_type":"audio"}"#] {
         let error = check_header(&media(streams), &source(), Container::Mp4).unwrap_err();

@@ -274,15 +274,36 @@ pub const PICTURES: &[Film] = &[
     ),
     film(
         "out.mkv",
-        Clip::new("anamorphic.mkv", "FILM TONE -vf setsar=16/11 -c:v libx264 -pix_fmt yuv420p -c:a aac"),
+        Clip::new("anamorphic.mkv", "FILM TONE -vf setsar=16/11 -c:v libx264 -pix_fmt yuv420p -c:a aac")
+            .then(&[Step::Again("-display_vflip -i IN -map 0 -c copy")]),
     )
     .stands_for_its_kind(),
     film(
         "out.mp4",
         Clip::new("turned.mp4", "FILM TONE -c:v libx264 -pix_fmt yuv420p -c:a aac")
             .then(&[Step::Again("-display_rotation 90 -i IN -map 0 -c copy")]),
+    ),
+    film(
+        "out.mp4",
+        Clip::new("turned-mirrored.mp4", "FILM TONE -c:v libx264 -pix_fmt yuv420p -c:a aac")
+            .then(&[Step::Again("-display_rotation 90 -display_hflip -i IN -map 0 -c copy")]),
     )
     .stands_for_its_kind(),
+    film(
+        "out.mov",
+        Clip::new("mirrored.mov", "FILM TONE -c:v libx264 -pix_fmt yuv420p -c:a aac")
+            .then(&[Step::Again("-display_hflip -i IN -map 0 -c copy")]),
+    ),
+    film(
+        "out.mkv",
+        Clip::new("turned-mirrored.mkv", "FILM TONE -c:v libx264 -pix_fmt yuv420p -c:a flac")
+            .then(&[Step::Again("-display_rotation 270 -display_hflip -i IN -map 0 -c copy")]),
+    ),
+    film(
+        "out.mkv",
+        Clip::new("upside-down.mp4", "FILM -c:v libx264 -pix_fmt yuv420p")
+            .then(&[Step::Again("-display_vflip -i IN -map 0 -c copy")]),
+    ),
     film(
         "out.mov",
         Clip::new("upside-down.mov", "FILM TONE -c:v libx264 -pix_fmt yuv420p -c:a aac")
