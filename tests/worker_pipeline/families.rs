@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::bench::{Bench, Engine};
+use crate::bench::{Bench, Engine, ExpectDone as _};
 use crate::made::make;
 use crate::short_run::{full_run, left_out};
 
@@ -16,7 +16,8 @@ const FILMS: &[(&str, &str, &str, &str)] = &[
     ("theora.ogv", FILM, "-c:v libtheora -c:a libvorbis", "out.mkv"),
     ("late-video.mp4", LATE, "-c:v libx264 -c:a aac", "out.mp4"),
     ("broadcast.ts", FILM, "-c:v libx264 -g 12 -c:a aac", "out.mkv"),
-    ("primed.mp4", FILM, "-c:v libx264 -c:a aac", "out.mkv"),
+    // Matroska that says how much comes before the first sample.
+    ("primed.mkv", FILM, "-c:v libx264 -c:a aac", "out.mp4"),
 ];
 
 /// Times of the pictures that are shown, microseconds after the first.
@@ -55,6 +56,28 @@ fn delay(bench: &Bench, path: &Path) -> i64 {
 fn length(bench: &Bench, path: &Path) -> Option<i64> {
     let json = bench.ffprobe(&["-show_streams", "-select_streams", "v:0"], path);
     json["streams"][0].get("duration").map(micros)
+}
+
+/// What an encoder puts before the first sample goes along: from MP4, which hides it, to Matroska and back.
+#[test]
+fn sound_with_samples_before_its_beginning_stays_in_step_there_and_back() {
+    let bench = Bench::new("there");
+    make(&bench, "primed.mp4", &format!("{FILM} -c:v libx264 -c:a aac -pix_fmt yuv420p"));
+    let warnings = bench.probe("primed.mp4", "out.mkv").expect_done().probe.unwrap().warnings;
+    let told = "1024 samples before the beginning of audio stream 1, which the source hides, can be heard";
+    assert!(warnings.iter().any(|found| found == told), "{warnings:?}");
+    bench.upscale("primed.mp4", "out.mkv", 1, &Engine::default());
+    let there = std::fs::read_to_string(bench.destination("out.mkv.upscale.json")).unwrap();
+    assert!(there.contains(told), "{there}");
+    let back = Bench::new("back");
+    std::fs::copy(bench.destination("out.mkv"), back.source("out.mkv")).unwrap();
+    back.upscale("out.mkv", "back.mp4", 1, &Engine::default());
+    let (was, is) = (bench.source("primed.mp4"), back.destination("back.mp4"));
+    for path in [bench.destination("out.mkv"), is] {
+        assert_eq!(sound(&bench, &path), sound(&bench, &was), "{}", path.display());
+        let (found, wanted) = (delay(&bench, &path), delay(&bench, &was));
+        assert!((found - wanted).abs() <= 1000, "{}: {found} us instead of {wanted}", path.display());
+    }
 }
 
 #[test]

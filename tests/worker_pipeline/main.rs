@@ -26,6 +26,7 @@ mod families;
 mod fields;
 mod film;
 mod fine_ticks;
+mod flags;
 mod full;
 mod full_scratch;
 mod hostile;

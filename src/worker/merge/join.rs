@@ -75,10 +75,7 @@ impl Join<'_> {
         covers.attach(&mut run, &copied);
         let film = self.media.streams.iter().find(|stream| stream.index == index.stream);
         for (number, stream) in (0u32..).zip(film.into_iter().chain(copied)) {
-            run.args([&format!("-disposition:{number}"), &stream.flags()]);
-            if let Some(codec) = self.container.converts(stream) {
-                run.args([&format!("-c:{number}"), codec]);
-            }
+            carry(&mut run, self.container, number, stream);
         }
         // A time code is that of the film's first picture, which a range has not.
         let time_code = self.excerpt.is_none().then_some("timecode");
@@ -216,6 +213,15 @@ pub fn delay_micros(index: &Index, media: &Media) -> i64 {
 fn movie_scale(den: u32) -> String {
     let times = 1000u32.div_ceil(den.max(1));
     den.saturating_mul(times).to_string()
+}
+
+/// Says how a stream goes into a container as stream number `number`, where all are copied: with its flags, and as text that
+/// the container holds.
+pub fn carry(run: &mut Invocation, container: Container, number: u32, stream: &Stream) {
+    run.args([&format!("-disposition:{number}"), &stream.flags()]);
+    if let Some(codec) = container.converts(stream) {
+        run.args([&format!("-c:{number}"), codec]);
+    }
 }
 
 /// The source's streams that go into the result as they are, or as text that its container holds.

@@ -43,7 +43,7 @@ pub(super) fn verify(
 }
 
 /// What is said otherwise of a stream.
-fn differences(was: &Stream, is: &Stream) -> Vec<String> {
+pub fn differences(was: &Stream, is: &Stream) -> Vec<String> {
     let named = |stream: &'_ Stream, name: &str| {
         stream.tag(name).filter(|value| *value != "und").unwrap_or_default().to_owned()
     };

@@ -57,8 +57,7 @@ impl Checked<'_> {
 
     /// Whether source and result are Matroska, which keeps all that is said of a stream.
     pub(super) fn keeps_names(&self) -> bool {
-        let matroska = self.of_source.format.format_name.split(',').any(|name| name == "matroska");
-        matroska && self.container == Container::Mkv
+        self.of_source.is_matroska() && self.container == Container::Mkv
     }
 }
 
