@@ -26,6 +26,7 @@ mod reasons;
 #[path = "../rendered/mod.rs"]
 mod rendered;
 mod rights;
+mod scored;
 mod surroundings;
 
 use rendered::{GPU_VIEWER, chart, helm, repository};

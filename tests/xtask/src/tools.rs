@@ -1,5 +1,5 @@
-//! Kubernetes, etcd, containerd and helm: Go modules pinned in `tests/xtask/tools`, built once per pin
-//! into a cache outside the target folder. Tools of the same version in `$KUBEBUILDER_ASSETS` or on PATH save that.
+//! Kubernetes, etcd, containerd, helm, and a linter for the tests: Go modules pinned in `tests/xtask/tools`, built once per
+//! pin into a cache outside the target folder. Tools of the same version in `$KUBEBUILDER_ASSETS` or on PATH save that.
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,6 +10,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::{Run, find_on};
 use crate::progress::Progress;
+
+/// The folder of the pins.
+const PINNED: &str = "tests/xtask/tools";
 
 /// One pinned Go module and the programs that come from it.
 struct Pin {
@@ -67,8 +70,26 @@ const PINS: &[Pin] = &[
     },
 ];
 
+/// Scores manifests. Only tests want it.
+const LINTER: Pin = Pin {
+    folder: "kube-score",
+    module: "github.com/zegl/kube-score",
+    programs: &[("kube-score", "github.com/zegl/kube-score/cmd/kube-score")],
+    asked: None,
+    typical: 40,
+};
+
 /// Longest build of one module on a slow machine.
 const LIMIT: Duration = Duration::from_secs(3600);
+
+/// The linter of manifests, built if it is missing.
+///
+/// # Errors
+/// When Go is not there, or the build fails.
+pub fn linter(checkout: &Path, cache: &Path, progress: &Progress) -> Result<PathBuf> {
+    let folder = LINTER.ensure(&checkout.join(PINNED).join(LINTER.folder), cache, progress)?;
+    Ok(folder.join(LINTER.folder))
+}
 
 /// Where the tools lie.
 #[derive(Clone, Debug)]
@@ -82,7 +103,7 @@ impl Tools {
     /// # Errors
     /// When Go is not there, or a build fails.
     pub fn ensure(checkout: &Path, cache: &Path, progress: &Progress) -> Result<Self> {
-        let pins = checkout.join("tests/xtask/tools");
+        let pins = checkout.join(PINNED);
         let folders = PINS.iter().map(|pin| pin.ensure(&pins.join(pin.folder), cache, progress));
         Ok(Self { folders: folders.collect::<Result<_>>()? })
     }
@@ -293,7 +314,7 @@ mod tests {
     #[test]
     fn every_pin_in_the_repository_has_its_version_and_its_go() {
         let pins = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools");
-        for pin in PINS {
+        for pin in PINS.iter().chain([&LINTER]) {
             assert!(pin.version(&pins.join(pin.folder)).is_ok(), "{}", pin.folder);
             let text = fs::read_to_string(pins.join(pin.folder).join("go.mod")).unwrap();
             assert!(is_at_least("go9.0", go_version(&text).unwrap()), "{}", pin.folder);

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::bed::Bed;
 use crate::packages;
+use crate::tools;
 
 /// Cases of each property test in the usual run.
 const CASES: &str = "2000";
@@ -119,7 +120,8 @@ pub fn tests(bed: &Bed, group: Group, full: bool) -> Result<Stage> {
     if group == Group::Computing {
         let (layout, progress) = (bed.layout(), bed.progress());
         let promtool = packages::promtool(&layout.cache, &layout.logs().join("apt.log"), progress)?;
-        stage.command.env("PROMTOOL", promtool);
+        let linter = tools::linter(&layout.checkout, &layout.cache, progress)?;
+        stage.command.env("PROMTOOL", promtool).env("KUBE_SCORE", linter);
     }
     stage.command.envs(bed.tool_environment()?);
     let programs = bed.film_programs()?;
