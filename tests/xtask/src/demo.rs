@@ -189,7 +189,8 @@ async fn with_neighbours(
     let source = Film::decode(&programs, input)?;
     let result = Film::decode(&programs, &bed.volume_path(NAMESPACE, CLAIM)?.join(to))?;
     source.verify_upscaled(&result, scale_of(&status)?)?;
-    Outcome::new(bed, &source, &result, &status, attempts)
+    let made = state.metadata.creation_timestamp.context("the job does not say when it was made")?.0;
+    Outcome::new(bed, made, &source, &result, &status, attempts)
 }
 
 /// The job. The story wants many short segments, and as many at once as there are cards on which the best step fits

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use gpusim::journal;
+use jiff::Timestamp;
 use serde::Serialize;
 use video_upscale::api::video_upscale::VideoUpscaleStatus;
 
@@ -12,7 +13,7 @@ use super::film::{Facts, Film};
 use crate::bed::Bed;
 
 /// Name under which the engine's program was started.
-const ENGINE: &str = "python";
+const ENGINE: &str = "infer-video";
 
 /// The outcome, in the form of `--json`.
 #[derive(Serialize)]
@@ -34,21 +35,25 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Puts together what was seen.
+    /// Puts together what was seen of a job that was made at `since`.
     pub fn new(
         bed: &Bed,
+        since: Timestamp,
         source: &Film,
         result: &Film,
         status: &VideoUpscaleStatus,
         seen: Attempts,
     ) -> Result<Self> {
-        let mut double_bookings = 0;
+        let (mut double_bookings, mut engines) = (0, 0);
         for node in bed.nodes() {
             let path = bed.journal(node);
-            let entries = journal::read(&path).with_context(|| format!("read {}", path.display()))?;
+            let mut entries = journal::read(&path).with_context(|| format!("read {}", path.display()))?;
+            entries.retain(|entry| entry.at >= since);
             let holds = journal::holds(&entries);
             double_bookings += journal::overlaps(&holds, |hold| hold.who.comm == ENGINE).len();
+            engines += holds.iter().filter(|hold| hold.who.comm == ENGINE).count();
         }
+        ensure!(engines > 0, "the drivers' logs name no engine {ENGINE}: they prove nothing");
         Ok(Self {
             source: source.facts(),
             result: result.facts(),
