@@ -11,7 +11,9 @@ mod containerd;
 mod control_group;
 mod control_plane;
 mod daemon;
+mod ending;
 mod gpus;
+mod grade;
 mod harm;
 mod hogs;
 mod import;
@@ -20,32 +22,36 @@ mod network;
 mod node;
 mod objects;
 mod pki;
+mod process_set;
 mod record;
+mod runner;
 mod settle;
 mod start;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::command::{Run, system_path, tail};
-use crate::images::{self, FilmPrograms, Image, Images, Programs};
+use crate::images::{self, FilmPrograms, Folders, Image, Images, Programs};
 use crate::packages;
 use crate::progress::Progress;
 use crate::tools::Tools;
-use control_group::ControlGroup;
 use daemon::Daemon;
+use grade::Machine;
 use layout::Addresses;
+use process_set::ProcessSet;
 use record::Record;
 
 pub use crate::images::PAUSE_IMAGE;
 pub use audit::Since;
+pub use ending::{down, residue, stands};
+pub use grade::Grade;
 pub use layout::{Layout, NODES};
 pub use objects::namespace;
 pub use record::Process;
@@ -79,7 +85,8 @@ pub struct Bed {
     layout: Layout,
     record: Record,
     tools: Tools,
-    group: ControlGroup,
+    grade: Grade,
+    processes: ProcessSet,
     progress: Progress,
 }
 
@@ -90,26 +97,46 @@ impl Bed {
     /// # Errors
     /// When a program is missing and cannot be had, or something does not come up in its time.
     pub fn up(options: &UpOptions) -> Result<Self> {
-        ensure!(rustix::process::geteuid().is_root(), "the bed makes namespaces and mounts: run it as root");
         let progress = Progress::default();
+        let machine = Machine::look();
+        let grade = Grade::of(machine);
+        if grade == Grade::Plain {
+            grade::warn(machine, &progress);
+        }
         let layout = Layout::find()?;
         let _lock = lock(&layout, &progress)?;
         fs::create_dir_all(layout.logs()).with_context(|| format!("create {}", layout.logs().display()))?;
-        packages::ensure(&layout.logs().join("apt.log"), &progress)?;
-        let tools = Tools::ensure(&layout.checkout, &layout.cache, &progress)?;
-        let programs = Programs::build(&layout.checkout, &layout.logs(), &progress)?;
-        let images = Images::ensure(&layout, &programs, &progress)?;
-        let group = ControlGroup::new(&layout.control_group())?;
+        let films = match grade {
+            Grade::Full => {
+                packages::ensure(&layout.logs().join("apt.log"), &progress)?;
+                None
+            }
+            // Asked for before anything is built: nobody here can install it.
+            Grade::Plain => Some(images::film_programs_of_the_machine()?),
+        };
+        let tools = Tools::ensure(&layout.checkout, &layout.cache, grade, &progress)?;
+        let programs = Programs::build(&layout.checkout, &layout.logs(), grade, &progress)?;
+        let images = match films {
+            None => Provided::Images(Images::ensure(&layout, &programs, &progress)?),
+            Some(films) => {
+                Provided::Folders(Folders::ensure(&layout.images().join("folders"), &programs, &films)?)
+            }
+        };
+        let processes = ProcessSet::of(grade, &layout)?;
         let shape = gpus::shape(&programs, &tools)?;
         let record = Record::read(&layout.record()).unwrap_or_default().unwrap_or_default();
-        let runs = record.whole && record.shape == shape && dead(&record).is_none();
-        let mut bed = Self { layout, record, tools, group, progress };
+        let runs =
+            record.whole && record.shape == shape && record.grade == Some(grade) && dead(&record).is_none();
+        let mut bed = Self { layout, record, tools, grade, processes, progress };
         if runs {
             progress.say("the bed is up already");
         } else {
             start::anew(&mut bed, &programs, shape)?;
         }
-        bed.import(&images)?;
+        match &images {
+            Provided::Images(images) => bed.import(images)?,
+            Provided::Folders(folders) => bed.use_folders(folders)?,
+        }
         bed.wait_for_nodes()?;
         objects::apply(&bed)?;
         bed.record.whole = true;
@@ -135,9 +162,10 @@ impl Bed {
         if let Some(name) = dead(&record) {
             bail!("{name} has ended: `cargo xtask up` makes the bed anew");
         }
-        let tools = Tools::ensure(&layout.checkout, &layout.cache, &progress)?;
-        let group = ControlGroup::new(&layout.control_group())?;
-        Ok(Self { layout, record, tools, group, progress })
+        let grade = record.grade.unwrap_or(Grade::Full);
+        let tools = Tools::ensure(&layout.checkout, &layout.cache, grade, &progress)?;
+        let processes = ProcessSet::of(grade, &layout)?;
+        Ok(Self { layout, record, tools, grade, processes, progress })
     }
 
     /// Installs the chart, or brings an installed one to this checkout's state.
@@ -179,6 +207,18 @@ impl Bed {
         &self.layout
     }
 
+    /// What it is.
+    pub fn grade(&self) -> Grade {
+        self.grade
+    }
+
+    /// Says what a run on this bed has not tested; nothing of a full one.
+    pub fn tell_untested(&self) {
+        if self.grade == Grade::Plain {
+            println!("\n{}", grade::untested());
+        }
+    }
+
     /// The pinned tools.
     pub fn tools(&self) -> &Tools {
         &self.tools
@@ -216,9 +256,12 @@ impl Bed {
     /// ffmpeg and ffprobe to make and check films with.
     ///
     /// # Errors
-    /// When the image that has them cannot be unpacked.
+    /// When the image that has them cannot be unpacked, or a machine without images has none.
     pub fn film_programs(&self) -> Result<FilmPrograms> {
-        images::film_programs(&self.layout)
+        match self.grade {
+            Grade::Full => images::film_programs(&self.layout),
+            Grade::Plain => images::film_programs_of_the_machine(),
+        }
     }
 
     /// An administrator's client.
@@ -299,13 +342,13 @@ impl Bed {
     }
 
     fn addresses(&self) -> Addresses {
-        Addresses { octet: self.record.octet }
+        Addresses { grade: self.grade, octet: self.record.octet }
     }
 
     /// Starts a process and writes it down.
     fn start(&mut self, daemon: Daemon) -> Result<()> {
         let name = daemon.name.clone();
-        let process = daemon.start(&self.group, &self.layout.logs())?;
+        let process = daemon.start(&self.processes, &self.layout.logs())?;
         self.record.daemons.insert(name, process);
         self.save()
     }
@@ -334,46 +377,10 @@ impl Bed {
     }
 }
 
-/// Takes the bed of this checkout down, in whatever state it is; its volumes go, too. The cache stays.
-///
-/// # Errors
-/// When something cannot be ended or removed.
-pub fn down() -> Result<()> {
-    ensure!(rustix::process::geteuid().is_root(), "the bed's mounts are root's: run it as root");
-    let progress = Progress::default();
-    let layout = Layout::find()?;
-    let _lock = lock(&layout, &progress)?;
-    let group = ControlGroup::new(&layout.control_group())?;
-    progress.say("ending the bed");
-    clearing::machine(&layout, &group, &progress)?;
-    clearing::remove(&layout.state)?;
-    let left = clearing::residue(&layout, &group)?;
-    ensure!(left.is_empty(), "left behind: {}", left.join(", "));
-    progress.say("nothing is left of it but the cache of tools and images");
-    Ok(())
-}
-
-/// Whether this checkout has a bed, in whatever state: one whose volumes would go with it.
-///
-/// # Errors
-/// When its folder cannot be read.
-pub fn stands() -> Result<bool> {
-    let volumes = Layout::find()?.volumes();
-    match fs::read_dir(&volumes) {
-        Ok(mut entries) => Ok(entries.next().is_some()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("list {}", volumes.display())),
-    }
-}
-
-/// What a bed of this checkout has on the machine now: processes, mounts, interfaces, control groups, folders.
-///
-/// # Errors
-/// When the machine's state cannot be read.
-pub fn residue() -> Result<Vec<String>> {
-    let layout = Layout::find()?;
-    let group = ControlGroup::new(&layout.control_group())?;
-    clearing::residue(&layout, &group)
+/// What pods run.
+enum Provided {
+    Images(Images),
+    Folders(Folders),
 }
 
 /// A process that should run and does not.

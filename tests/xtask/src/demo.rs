@@ -99,9 +99,9 @@ pub fn run(options: &Options) -> Result<()> {
             "The bed is up: eval \"$(cargo xtask env)\"; kubectl -n {NAMESPACE} describe vu {}; cargo xtask down",
             options.name
         );
-        return told;
+        return told.inspect(|()| bed.tell_untested());
     }
-    told.and(bed::down())
+    told.inspect(|()| bed.tell_untested()).and(bed::down())
 }
 
 /// The scenario, with its result and what happened copied to where the bed's end does not reach.

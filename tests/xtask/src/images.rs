@@ -2,6 +2,7 @@
 //! what went into them, and imported into the nodes without what these already have.
 
 mod archive;
+mod folders;
 mod programs;
 mod root_fs;
 mod store;
@@ -15,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::bed::Layout;
 use crate::progress::Progress;
+pub use folders::{Folders, film_programs_of_the_machine};
 pub use root_fs::FilmPrograms;
 use store::Store;
 

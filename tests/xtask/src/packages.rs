@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::command::{Run, find_on, system_path};
 use crate::progress::Progress;
 
-/// A file that a package brings, and the package. Files without a slash are programs.
+/// A file that a package brings, and the package, for a full bed. Files without a slash are programs.
 const NEEDED: &[(&str, &str)] = &[
     ("runc", "runc"),
     ("buildah", "buildah"),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::bed::Grade;
 use crate::command::{Run, find_on};
 use crate::progress::Progress;
 
@@ -51,7 +52,7 @@ const PINS: &[Pin] = &[
         typical: 50,
     },
     Pin {
-        folder: "containerd",
+        folder: RUNTIME,
         module: "github.com/containerd/containerd/v2",
         programs: &[
             ("containerd", "github.com/containerd/containerd/v2/cmd/containerd"),
@@ -79,6 +80,9 @@ const LINTER: Pin = Pin {
     typical: 40,
 };
 
+/// The folder of the container runtime, which a plain bed does not have.
+const RUNTIME: &str = "containerd";
+
 /// Longest build of one module on a slow machine.
 const LIMIT: Duration = Duration::from_secs(3600);
 
@@ -102,9 +106,10 @@ impl Tools {
     ///
     /// # Errors
     /// When Go is not there, or a build fails.
-    pub fn ensure(checkout: &Path, cache: &Path, progress: &Progress) -> Result<Self> {
+    pub fn ensure(checkout: &Path, cache: &Path, grade: Grade, progress: &Progress) -> Result<Self> {
         let pins = checkout.join(PINNED);
-        let folders = PINS.iter().map(|pin| pin.ensure(&pins.join(pin.folder), cache, progress));
+        let wanted = PINS.iter().filter(|pin| grade == Grade::Full || pin.folder != RUNTIME);
+        let folders = wanted.map(|pin| pin.ensure(&pins.join(pin.folder), cache, progress));
         Ok(Self { folders: folders.collect::<Result<_>>()? })
     }
 

@@ -1,16 +1,12 @@
 //! Files into and out of the bed's volumes, named as a manifest names them: a claim and a path in it.
 
 use std::fs;
-use std::os::unix::fs::chown;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::bed::Bed;
-
-/// User and group that pods of the operator run as.
-const POD_USER: u32 = 65_532;
 
 /// `CLAIM:PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +46,7 @@ pub fn put(bed: &Bed, local: &Path, namespace: &str, place: &Place) -> Result<Pa
     fs::copy(local, &to).with_context(|| format!("copy {} to {}", local.display(), to.display()))?;
     let made = to.ancestors().take_while(|path| *path != volume);
     for path in made {
-        chown(path, Some(POD_USER), Some(POD_USER))
-            .with_context(|| format!("hand over {}", path.display()))?;
+        bed.grade().hand_over(path)?;
     }
     Ok(to)
 }

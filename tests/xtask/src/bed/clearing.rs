@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rustix::mount::{UnmountFlags, unmount};
 
-use super::control_group::ControlGroup;
 use super::layout::Layout;
 use super::network;
+use super::process_set::ProcessSet;
 use super::record::{Record, boot};
 use crate::progress::Progress;
 
@@ -18,9 +18,9 @@ use crate::progress::Progress;
 ///
 /// # Errors
 /// When something cannot be ended or removed.
-pub fn machine(layout: &Layout, group: &ControlGroup, progress: &Progress) -> Result<()> {
+pub fn machine(layout: &Layout, processes: &ProcessSet, progress: &Progress) -> Result<()> {
     let record = Record::read(&layout.record())?.unwrap_or_default();
-    group.clear(progress)?;
+    processes.clear(progress)?;
     network::clear(layout);
     for mount in mounts_below(&[&layout.run, &layout.state])? {
         // Busy mounts go when their last user does; all users have been ended above.
@@ -79,10 +79,10 @@ pub fn remove(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// When the machine's state cannot be read.
-pub fn residue(layout: &Layout, group: &ControlGroup) -> Result<Vec<String>> {
+pub fn residue(layout: &Layout, processes: &ProcessSet) -> Result<Vec<String>> {
     let mut left: Vec<String> =
         network::left(layout).into_iter().map(|link| format!("interface {link}")).collect();
-    left.extend(group.left().iter().map(|path| format!("control group {}", path.display())));
+    left.extend(processes.left()?);
     left.extend(
         mounts_below(&[&layout.run, &layout.state])?.iter().map(|path| format!("mount {}", path.display())),
     );

@@ -63,11 +63,6 @@ impl ControlGroup {
         self.roots().iter().map(|root| root.join("own/cgroup.procs")).collect()
     }
 
-    /// A node's group as its kubelet names it.
-    pub fn of_node(&self, node: &str) -> String {
-        format!("/{}/{node}", self.name)
-    }
-
     /// What there is of the subtree.
     pub fn left(&self) -> Vec<PathBuf> {
         let bare = match &self.machine {
@@ -128,6 +123,20 @@ impl ControlGroup {
         }
         Ok(())
     }
+}
+
+/// Whether this user may make a group in every hierarchy that has controllers; makes one and removes it.
+pub fn can_be_made() -> bool {
+    let Ok(probe) = ControlGroup::new(&format!("video-upscale-probe-{}", std::process::id())) else {
+        return false;
+    };
+    let roots = probe.roots();
+    let made = roots.iter().all(|root| fs::create_dir(root).is_ok());
+    for root in roots {
+        // What was not made cannot be removed.
+        let _never_made = fs::remove_dir(root);
+    }
+    made
 }
 
 /// Makes a group. In a v1 cpuset hierarchy a new group has no CPUs and takes no process: it gets its parent's.

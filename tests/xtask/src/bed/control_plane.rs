@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::Bed;
 use super::daemon::Daemon;
+use super::grade::Grade;
 use super::layout::Addresses;
 use super::pki::{Authority, TokenKey};
 use crate::command::Run;
@@ -76,6 +77,11 @@ fn api_server(bed: &Bed, authority: &Authority, tokens: &TokenKey, addresses: Ad
     let daemon = Daemon::new("kube-apiserver", &bed.tools.path("kube-apiserver")?);
     let audited =
         bed.audit_flags()?.into_iter().fold(daemon, |daemon, (name, value)| daemon.flag(name, value));
+    let audited = match addresses.grade {
+        Grade::Full => audited,
+        // No Service can point at a loopback address.
+        Grade::Plain => audited.flag("endpoint-reconciler-type", "none"),
+    };
     Ok(audited
         .flag("etcd-servers", addresses.etcd())
         .flag("bind-address", &host)

@@ -1,4 +1,4 @@
-//! The bed's own processes: started in its control group, outside the terminal's reach, with their output in a log.
+//! The bed's own processes: started as what the next call finds again, outside the terminal's reach, with their output in a log.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
-use super::control_group::ControlGroup;
+use super::process_set::ProcessSet;
 use super::record::Process;
 
 /// Joins the groups named first, then becomes the program named last: no process of it is ever outside.
@@ -78,16 +78,17 @@ impl Daemon {
     ///
     /// # Errors
     /// When the log cannot be written or the process not be started.
-    pub fn start(self, group: &ControlGroup, logs: &Path) -> Result<Process> {
+    pub fn start(self, set: &ProcessSet, logs: &Path) -> Result<Process> {
         let file = Self::log(&self.name, logs);
         let log = OpenOptions::new().create(true).append(true).open(&file);
         let log = log.with_context(|| format!("open {}", file.display()))?;
-        let groups = group.own();
+        let groups = set.entry();
         let child = Command::new("sh")
             .args(["-c", JOIN, &self.name, &groups.len().to_string()])
             .args(&groups)
             .args(&self.words)
             .envs(self.env)
+            .envs(set.mark())
             .current_dir("/")
             .process_group(0)
             .stdin(Stdio::null())

@@ -125,7 +125,7 @@ impl Bed {
 
     fn signal_where(&self, signal: Signal, wanted: impl Fn(i32) -> bool) -> Result<usize> {
         let mut reached = 0_usize;
-        for pid in self.group.processes()?.into_iter().filter(|pid| wanted(*pid)) {
+        for pid in self.processes.processes()?.into_iter().filter(|pid| wanted(*pid)) {
             if Pid::from_raw(pid).is_some_and(|pid| kill_process(pid, signal).is_ok()) {
                 reached = reached.saturating_add(1);
             }

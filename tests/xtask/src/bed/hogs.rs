@@ -19,7 +19,7 @@ impl Bed {
             .flag("gpu", uuid)
             .flag("mib", mib.to_string())
             .env("GPUSIM_DIR", self.layout.device(node))
-            .start(&self.group, &self.layout.logs())?;
+            .start(&self.processes, &self.layout.logs())?;
         record.hogs.insert(name, process);
         record.write(&self.layout.record())?;
         Ok(process.pid)

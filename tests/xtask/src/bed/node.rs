@@ -89,7 +89,7 @@ pub fn start(bed: &mut Bed, authority: &Authority, at: usize, name: &str) -> Res
         authority.server(&format!("kubelet-{name}-serving"), &[name.to_owned(), address.clone()])?;
     let kubelet_config = bed.layout.node(name).join("kubelet.json");
     let settings = kubelet_settings(
-        &bed.group.of_node(name),
+        &format!("/{}/{name}", bed.layout.control_group()),
         &address,
         &authority.certificate(),
         (&serving.certificate, &serving.key),
@@ -135,6 +135,15 @@ fn reserved_kib(total: u64) -> u64 {
     let nodes = u64::try_from(NODES.len()).unwrap_or(1);
     let share = total.saturating_sub(KEPT_KIB).checked_div(nodes).unwrap_or(0);
     total.saturating_sub(share)
+}
+
+/// What pods of one node may have together, KiB.
+///
+/// # Errors
+/// When the machine's memory cannot be read.
+pub fn share_kib() -> Result<u64> {
+    let total = total_kib()?;
+    Ok(total.saturating_sub(reserved_kib(total)))
 }
 
 /// The machine's memory.

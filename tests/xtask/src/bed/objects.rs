@@ -2,15 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::grade::Grade;
 use super::{Bed, TENANT_NAMESPACE};
 
-/// User and group that pods of the operator run as.
+/// User and group that pods of the operator run as, where they run in containers.
 const POD_USER: u32 = 65_532;
 
 /// What the volume claims to hold; nothing measures it.
@@ -23,8 +24,7 @@ const SIZE: &str = "100Gi";
 pub fn apply(bed: &Bed) -> Result<()> {
     let folder = bed.volumes().join(TENANT_NAMESPACE).join(TENANT_NAMESPACE);
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    chown(&folder, Some(POD_USER), Some(POD_USER))
-        .with_context(|| format!("hand over {}", folder.display()))?;
+    bed.grade.hand_over(&folder)?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o775)).context("open the volume's folder")?;
     let items = [runtime_class(), namespace(TENANT_NAMESPACE)].into_iter();
     let items: Vec<Value> = items.chain(volume(TENANT_NAMESPACE, TENANT_NAMESPACE, &folder)).collect();
@@ -37,6 +37,21 @@ pub fn apply(bed: &Bed) -> Result<()> {
         let args = ["get", "pvc", TENANT_NAMESPACE, "-n", TENANT_NAMESPACE, "-o", "jsonpath={.status.phase}"];
         Ok((bed.kubectl(&args)? == "Bound").then_some(()))
     })
+}
+
+impl Grade {
+    /// Lets pods of the operator own a file or folder of a volume.
+    ///
+    /// # Errors
+    /// When its owner cannot be changed.
+    pub fn hand_over(self, path: &Path) -> Result<()> {
+        match self {
+            Self::Full => chown(path, Some(POD_USER), Some(POD_USER))
+                .with_context(|| format!("hand over {}", path.display())),
+            // Its processes are the user's own.
+            Self::Plain => Ok(()),
+        }
+    }
 }
 
 /// The folder behind a claim.
@@ -61,7 +76,7 @@ pub fn namespace(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 }
 
-fn volume(namespace: &str, claim: &str, folder: &std::path::Path) -> [Value; 2] {
+fn volume(namespace: &str, claim: &str, folder: &Path) -> [Value; 2] {
     let name = format!("{namespace}-{claim}");
     let modes = json!(["ReadWriteMany"]);
     [

@@ -9,9 +9,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::grade::Grade;
+
 /// The record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
+    /// What it is; none: nothing was made.
+    pub grade: Option<Grade>,
     /// Names this start of the machine: nothing but files outlives it.
     pub boot: String,
     /// Second octet of the bed's network.
@@ -35,7 +39,7 @@ pub struct Record {
 }
 
 /// A process, named so that a reused number is not taken for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Process {
     /// Its number.
     pub pid: u32,

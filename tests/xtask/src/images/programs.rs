@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::bed::Grade;
 use crate::command::Run;
 use crate::progress::Progress;
 
@@ -17,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(3600);
 const COPIED: [&str; 5] = ["upscale-controller", "upscale-agent", "upscale-worker", "infer-video", "gpu-hog"];
 
 /// What is in the stand-in for the weights.
-const MODELS: &str =
+pub(super) const MODELS: &str =
     "The stand-in engine needs no weights. This file proves that image volumes are mounted.\n";
 
 /// Where cargo has put the programs.
@@ -31,13 +32,14 @@ impl Programs {
     ///
     /// # Errors
     /// When cargo fails.
-    pub fn build(checkout: &Path, logs: &Path, progress: &Progress) -> Result<Self> {
+    pub fn build(checkout: &Path, logs: &Path, grade: Grade, progress: &Progress) -> Result<Self> {
         progress.say("building the operator, the agent, the worker and the simulated driver (release)");
         let cargo = || Run::new("cargo").dir(checkout);
         let log = logs.join("cargo.log");
         cargo()
             .args(["build", "--release", "--package", "video-upscale", "--package", "upscale-agent"])
             .args(["--package", "gpusim", "--package", "gpusim-nvml"])
+            .args(if grade == Grade::Plain { ["--package", "pod-runner"].as_slice() } else { &[] })
             .long("cargo build", LIMIT, &log, progress)?;
         let known = cargo().args(["metadata", "--format-version=1", "--no-deps"]).output()?;
         let known: Value = serde_json::from_str(&known).context("understand cargo metadata")?;

@@ -19,7 +19,7 @@ use video_upscale::api::profile::{UpscaleProfile, UpscaleProfileSpec};
 use video_upscale::api::quantity::MIB;
 use video_upscale::fleet::resource;
 
-use crate::bed::{Bed, NOWHERE, OPERATOR_NAMESPACE, PAUSE_IMAGE, TENANT, TENANT_PREFIX};
+use crate::bed::{Bed, Grade, NOWHERE, OPERATOR_NAMESPACE, PAUSE_IMAGE, TENANT, TENANT_PREFIX};
 use crate::job::{Job, manifest};
 
 /// One test's namespace.
@@ -29,6 +29,7 @@ pub struct Tenant {
     /// Its namespace, gone with [`Tenant::leave`].
     pub namespace: String,
     volumes: PathBuf,
+    grade: Grade,
     film: PathBuf,
 }
 
@@ -37,6 +38,7 @@ impl Tenant {
     pub async fn arrive(bed: &Bed, client: Client, name: &str) -> Result<Self> {
         let namespace = format!("{TENANT_PREFIX}{name}");
         let tenant = Self {
+            grade: bed.grade(),
             volumes: bed.volumes().join(&namespace),
             film: bed.checkout().join("tests/clips/big-buck-bunny.mp4"),
             client,
@@ -94,7 +96,7 @@ impl Tenant {
     pub async fn claim(&self, name: &str, access: &str) -> Result<()> {
         let folder = self.volume_of(name);
         std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-        std::os::unix::fs::chown(&folder, Some(65_532), Some(65_532))?;
+        self.grade.hand_over(&folder)?;
         let volume = format!("{}-{name}", self.namespace);
         let size = json!({"storage": "10Gi"});
         self.create::<PersistentVolume>(
