@@ -304,35 +304,42 @@ async fn scenarios(bed: &Bed, options: &Options, tally: &mut Tally) -> Result<()
         );
     };
     side_by_side(bad_inputs, faults);
+    let elsewhere = || async {
+        bad_inputs!(bed, &client, all, [a_volume_in_use_elsewhere_is_named]);
+    };
+    let small = || async {
+        bad_inputs!(bed, &client, all, [cards_that_are_too_small_are_counted]);
+    };
+    side_by_side(elsewhere, small);
     bad_inputs!(
         bed,
         &client,
         all,
-        [
-            a_volume_in_use_elsewhere_is_named,
-            cards_that_are_too_small_are_counted,
-            cordoned_nodes_are_named,
-            full_nodes_are_named,
-            missing_reports_are_named,
-        ]
+        [cordoned_nodes_are_named, full_nodes_are_named, missing_reports_are_named]
     );
     all.test(
         "chart::an_upgrade_keeps_what_was_learnt_and_the_jobs",
         upgrade::keeps_what_was_learnt_and_the_jobs(bed, &client),
     )
     .await;
-    on_the_bed!(releases, bed, &client, all, [the_second_stands_back_and_names_the_first]);
-    on_the_bed!(
-        agent,
-        bed,
-        &client,
-        all,
-        [
-            memory_that_a_host_process_takes_is_told_within_ten_seconds,
-            every_process_is_told_with_its_owner,
-            a_lost_card_an_xid_and_a_reload_are_told_within_fifteen_seconds,
-        ]
-    );
+    // What befalls single cards is told whether another release is there or not, and its job is tried again.
+    let second = || async {
+        on_the_bed!(releases, bed, &client, all, [the_second_stands_back_and_names_the_first]);
+    };
+    let agents = || async {
+        on_the_bed!(
+            agent,
+            bed,
+            &client,
+            all,
+            [
+                memory_that_a_host_process_takes_is_told_within_ten_seconds,
+                every_process_is_told_with_its_owner,
+                a_lost_card_an_xid_and_a_reload_are_told_within_fifteen_seconds,
+            ]
+        );
+    };
+    side_by_side(second, agents);
     // While one node's driver hangs the films come out on the other.
     let (hangs, hung) = watch::channel(false);
     let hang = || {
