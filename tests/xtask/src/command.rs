@@ -21,6 +21,22 @@ pub struct Run {
     input: Input,
 }
 
+/// A call of cargo like one that somebody types. To what it runs, as to this program, cargo tells by variables which package
+/// it is; a build script that looks at them would run again, and all that hangs on it be built anew, each time that one of
+/// the two follows the other.
+pub fn cargo() -> Command {
+    let mut command = Command::new("cargo");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| tells_of_a_package(name)) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn tells_of_a_package(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|begin| name.starts_with(begin))
+}
+
 #[derive(Debug)]
 enum Input {
     Nothing,
@@ -32,6 +48,11 @@ impl Run {
     /// A call of `program`, found on PATH if it is no path.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self { command: Command::new(program), input: Input::Nothing }
+    }
+
+    /// A call of cargo, as by [`cargo`].
+    pub fn cargo() -> Self {
+        Self { command: cargo(), input: Input::Nothing }
     }
 
     /// Appends arguments.
@@ -198,6 +219,15 @@ mod tests {
         let error = Run::new("sh").args(["-c", "echo no such luck >&2; exit 3"]).output().unwrap_err();
         let text = error.to_string();
         assert!(text.contains("sh -c") && text.contains("no such luck") && text.contains('3'), "{text}");
+    }
+
+    #[test]
+    fn a_call_of_cargo_is_not_told_of_this_package() {
+        // Cargo has told this test.
+        assert!(std::env::vars_os().any(|(name, _)| name == "CARGO_PKG_NAME"));
+        let told = Run::cargo().args(["--version"]);
+        let told: Vec<_> = told.command.get_envs().filter(|(name, _)| tells_of_a_package(name)).collect();
+        assert!(told.len() > 5 && told.iter().all(|(_, value)| value.is_none()), "{told:?}");
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl Programs {
     /// When cargo fails.
     pub fn build(checkout: &Path, logs: &Path, grade: Grade, progress: &Progress) -> Result<Self> {
         progress.say("building the operator, the agent, the worker and the simulated driver (release)");
-        let cargo = || Run::new("cargo").dir(checkout);
+        let cargo = || Run::cargo().dir(checkout);
         let log = logs.join("cargo.log");
         cargo()
             .args(["build", "--release", "--package", "video-upscale", "--package", "upscale-agent"])

@@ -8,8 +8,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 use crate::bed::Bed;
-use crate::packages;
-use crate::tools;
+use crate::{command, packages, tools};
 
 /// Cases of each property test in the usual run.
 const CASES: &str = "2000";
@@ -153,7 +152,7 @@ pub fn tests_without_bed() -> Stage {
 }
 
 fn stage(name: &'static str, args: &[&str]) -> Stage {
-    let mut command = Command::new("cargo");
+    let mut command = command::cargo();
     command.args(args);
     Stage { name, command }
 }
@@ -175,7 +174,12 @@ impl Stage {
         nice.args(["-n", if rank == Rank::Last { "19" } else { "0" }])
             .arg(self.command.get_program())
             .args(self.command.get_args());
-        nice.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => nice.env(name, value),
+                None => nice.env_remove(name),
+            };
+        }
         nice.stderr(writer.try_clone().context("copy a pipe's end")?).stdout(writer);
         let child = nice.spawn().context("start cargo")?;
         // It holds the pipe open.
