@@ -143,6 +143,8 @@ pub struct Wait {
     pub products: BTreeMap<String, u32>,
     /// Nodes whose reports are stale; at most 8.
     pub stale_nodes: BTreeSet<String>,
+    /// Namespaces of other releases whose GPUs are among them; at most 8.
+    pub other_releases: BTreeSet<String>,
     /// Nodes whose reports cannot be used; their GPUs are not among those looked at.
     pub unread: Unread,
 }

@@ -279,6 +279,7 @@ impl Board {
                 best: self.floor.nearest(class),
                 products: self.floor.products.clone(),
                 stale_nodes: self.floor.stale_nodes(),
+                other_releases: self.floor.other_releases(),
                 unread: self.floor.unread(),
             },
         })

@@ -10,7 +10,7 @@ use crate::fleet::demand::{Cause, Unread, Wanted};
 use crate::fleet::node::Inventory;
 use crate::fleet::snapshot::{Card, Snapshot, Spot};
 
-/// Most product names and stale nodes that a wait tells of.
+/// Most product names, stale nodes and other releases that a wait tells of.
 const MOST_TOLD: usize = 8;
 /// More foreign processes than that are all alike.
 const MANY: u32 = 63;
@@ -30,6 +30,8 @@ pub(super) struct Floor {
     first: Vec<usize>,
     /// Nodes with a card whose report is stale.
     stale: BTreeSet<usize>,
+    /// Nodes with a card that another release reports.
+    others: BTreeSet<usize>,
     /// Nodes with a report that cannot be used.
     unread: BTreeSet<usize>,
     /// Cards that are not closed, by model and foreign processes, then by available bytes and position.
@@ -95,9 +97,11 @@ impl Floor {
         }
         for (index, card) in snapshot.cards.iter().enumerate() {
             floor.shelve(index, card);
-            if card.closed == Some(Cause::Stale) {
-                floor.stale.insert(card.spot);
-            }
+            match card.closed {
+                Some(Cause::Stale) => floor.stale.insert(card.spot),
+                Some(Cause::OtherRelease) => floor.others.insert(card.spot),
+                _ => false,
+            };
         }
         let unread = floor.spots.iter().enumerate().filter(|(_, spot)| is_unread(spot));
         floor.unread = unread.map(|(index, _)| index).collect();
@@ -177,16 +181,11 @@ impl Floor {
             }
         }
         let cards = self.cards.get(self.cards_of(change.index)).unwrap_or_default();
-        if cards.iter().any(|card| card.closed == Some(Cause::Stale)) {
-            self.stale.insert(change.index);
-        } else {
-            self.stale.remove(&change.index);
-        }
-        if is_unread(&change.spot) {
-            self.unread.insert(change.index);
-        } else {
-            self.unread.remove(&change.index);
-        }
+        let is_closed = |cause| cards.iter().any(|card| card.closed == Some(cause));
+        let (stale, others) = (is_closed(Cause::Stale), is_closed(Cause::OtherRelease));
+        keep(&mut self.stale, change.index, stale);
+        keep(&mut self.others, change.index, others);
+        keep(&mut self.unread, change.index, is_unread(&change.spot));
         if let Some(place) = self.spots.get_mut(change.index) {
             *place = change.spot;
         }
@@ -288,6 +287,19 @@ impl Floor {
         stale.take(MOST_TOLD).map(|spot| spot.facts.name.clone()).collect()
     }
 
+    /// Namespaces of the releases whose agents report cards, beside ours; those of the first 8 nodes.
+    pub(super) fn other_releases(&self) -> BTreeSet<String> {
+        let others = self.others.iter().take(MOST_TOLD).filter_map(|index| self.spots.get(*index));
+        let namespace = |spot: &Spot| match &spot.facts.inventory {
+            // A node's word; a name of a namespace is no longer.
+            Inventory::Known { report, .. } => {
+                Some(report.ns.chars().filter(char::is_ascii_graphic).take(63).collect())
+            }
+            Inventory::Missing | Inventory::Invalid(_) => None,
+        };
+        others.filter_map(namespace).collect()
+    }
+
     /// Nodes with a report that cannot be used.
     pub(super) fn unread(&self) -> Unread {
         let first = self.unread.first().and_then(|index| self.spots.get(*index));
@@ -302,6 +314,14 @@ impl Floor {
     pub(super) fn site(&self, index: usize) -> Option<(&Card, &Spot)> {
         let card = self.cards.get(index)?;
         Some((card, self.spots.get(card.spot)?))
+    }
+}
+
+fn keep(set: &mut BTreeSet<usize>, index: usize, belongs: bool) {
+    if belongs {
+        set.insert(index);
+    } else {
+        set.remove(&index);
     }
 }
 

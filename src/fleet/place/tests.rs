@@ -51,6 +51,23 @@ fn foreign(gib: u64) -> Value {
 }
 
 #[test]
+fn other_releases_are_named_by_their_namespaces_and_no_longer_when_they_have_gone() {
+    let reported_by = |ns: &str| {
+        let report = json!({"v": 1, "ns": ns, "seq": 1, "inst": "x", "at": at(0).to_string(), "hb": 300,
+            "state": "ok", "attr": "full", "gpus": [gpu(0, "GPU-A", 24)]});
+        NodeFacts::of(&node_of("node-a", &report, json!({}))).unwrap()
+    };
+    let mut fleet = Fleet::new(RELEASE);
+    for (ns, named) in [("el\nse", &["else"][..]), ("third", &["third"]), (RELEASE, &[])] {
+        fleet.apply_node(reported_by(ns), at(0));
+        let pass = ask(&mut fleet, demand(&job("media", "mine"), 1));
+        let told: Vec<&String> =
+            pass.outlooks.values().flat_map(|outlook| &outlook.wait.other_releases).collect();
+        assert_eq!(told, named, "{ns:?}");
+    }
+}
+
+#[test]
 fn every_cause_that_lies_with_node_or_card_is_told() {
     let mine = job("media", "mine");
     let one = |gpu: Value, fields: Value| node_with("node-a", &[gpu], fields);

@@ -1,7 +1,7 @@
 //! Why due segments have no GPU, as one word and one line with numbers:
 //! `0 of 14 GPUs fit 13.1Gi + 1.0Gi headroom: 6 run VideoUpscales, 7 lack free memory (best: 8.2Gi on gpu-b #3), 1 is lost`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::conditions::{MAX_MESSAGE, ScheduledReason};
 use crate::api::quantity::display;
@@ -112,11 +112,10 @@ fn part(wait: &Wait, cause: Cause, n: u32) -> String {
         None => text,
     };
     match cause {
-        Cause::OtherRelease => format!("{n} {is} another release's"),
-        Cause::Stale => {
-            let nodes: Vec<&str> = wait.stale_nodes.iter().map(String::as_str).collect();
-            format!("{n} {is} without a fresh report ({})", nodes.join(", "))
+        Cause::OtherRelease => {
+            format!("{n} {is} another release's (in {})", listed(&wait.other_releases))
         }
+        Cause::Stale => format!("{n} {is} without a fresh report ({})", listed(&wait.stale_nodes)),
         Cause::Unhealthy => format!("{n} {is} unhealthy"),
         Cause::Excluded => format!("{n} {is} excluded"),
         Cause::NotMatching => format!("{n} {} not match", if n == 1 { "does" } else { "do" }),
@@ -134,6 +133,10 @@ fn part(wait: &Wait, cause: Cause, n: u32) -> String {
         Cause::NotEnoughFree => best(format!("{n} {lacks} free memory")),
         Cause::Fits => String::new(),
     }
+}
+
+fn listed(names: &BTreeSet<String>) -> String {
+    names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn cut(text: String) -> String {
@@ -159,6 +162,7 @@ mod tests {
             best: Some(("gpu-b".into(), 3, 8_804_000_000)),
             products: [("L40S".to_owned(), 8), ("RTX A4000".to_owned(), 6)].into(),
             stale_nodes: ["gpu-a".to_owned()].into(),
+            other_releases: ["upscale-system".to_owned()].into(),
             unread: Unread::default(),
         }
     }
@@ -196,6 +200,10 @@ mod tests {
         assert_eq!(
             message(&wait(&[(Cause::NotMatching, 14)]), &products),
             "no GPU matches products [H100]; there are L40S (8), RTX A4000 (6)"
+        );
+        assert_eq!(
+            message(&wait(&[(Cause::OtherRelease, 10)]), &none),
+            "0 of 10 GPUs fit 13.1Gi + 1.0Gi headroom: 10 are another release's (in upscale-system)"
         );
         assert!(message(&wait(&[]), &none).starts_with("no node has a GPU report"));
     }

@@ -76,7 +76,7 @@ async fn beside(bed: &Bed, tenant: &Tenant) -> Result<()> {
     let job = tenant
         .job("ours", "film.mp4", json!({"destination": {"claim": {"name": "media"}, "path": "other.mp4"}}))
         .await?;
-    let said = other_release(&job, "another release's").await?;
+    let said = other_release(&job, &format!("another release's (in {OPERATOR_NAMESPACE})")).await?;
     println!("    in its own namespace it says: {said}");
     let leases: Api<Lease> = Api::namespaced(tenant.client.clone(), &place);
     let claims = ListParams::default().labels(&format!("app.kubernetes.io/managed-by={}", keys::MANAGED_BY));
