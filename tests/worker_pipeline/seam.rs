@@ -11,11 +11,11 @@ use video_upscale::api::profile::FrameRule;
 use video_upscale::api::worker::{Encode, EncodePreset};
 
 /// Moving pictures with noise, which a memory averages away.
-const NOISY: &str = "-f lavfi -i testsrc2=s=96x56:r=25:d=2.4 -vf noise=alls=12:allf=t:all_seed=7 -c:v libx264 -crf 8 -pix_fmt yuv420p";
+const NOISY: &str = "-f lavfi -i testsrc2=s=96x56:r=25:d=1.6 -vf noise=alls=12:allf=t:all_seed=7 -c:v libx264 -crf 8 -pix_fmt yuv420p";
 /// Pictures of a film.
-const FRAMES: u32 = 60;
+const FRAMES: u32 = 40;
 /// Pictures of a segment.
-const SEGMENT: u32 = 18;
+const SEGMENT: u32 = 20;
 /// An engine whose every picture hangs on all before it, less and less. All files are lossless: what differs is its doing.
 const REMEMBERS: Engine = Engine { more: "hqdn3d=0:0:8:8", quality: 0 };
 /// Least likeness of a picture to the same one of a film that was never cut, decibels.
