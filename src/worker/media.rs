@@ -223,7 +223,7 @@ fn said(tag: Option<&String>) -> Option<&str> {
 impl Media {
     /// Whether the file is one of Matroska.
     pub fn is_matroska(&self) -> bool {
-        self.format.format_name.split(',').any(|name| name == "matroska")
+        is_format(&self.format.format_name, &["matroska"])
     }
 
     /// The film among the streams.
@@ -287,6 +287,11 @@ pub fn read(tools: &Tools, path: &Path) -> Outcome<Media> {
     run.json("read the header")
 }
 
+/// Whether ffprobe's name of a format, which is several by comma, has one of these.
+pub fn is_format(format_name: &str, names: &[&str]) -> bool {
+    format_name.split(',').any(|name| names.contains(&name))
+}
+
 /// How much of a file is looked at, seconds: protected films may begin with packets that are not encrypted.
 const CLEAR_LEAD: &str = "%+60";
 
@@ -296,7 +301,7 @@ const CLEAR_LEAD: &str = "%+60";
 /// # Errors
 /// Those of the program.
 pub fn look_at_packets(tools: &Tools, path: &Path, media: &mut Media) -> Outcome<()> {
-    if !media.format.format_name.split(',').any(|name| name == "mov") {
+    if !is_format(&media.format.format_name, &["mov"]) {
         return Ok(());
     }
     let mut run = tools.ffprobe();

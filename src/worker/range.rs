@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use super::index::count;
+use super::media::is_format;
 use super::plan::Span;
 use super::ratio::{Ratio, seconds};
 use crate::api::worker::{Code, ProbeTask};
@@ -99,7 +100,7 @@ impl Excerpt {
         let tick = |micros: i64| self.first.saturating_add(base.ticks_floor(micros));
         let lead = self.asked.start_us.saturating_sub(LEAD_US);
         let seek_us = lead.saturating_sub(SETTLE_US);
-        let states_times = format_name.split(',').any(|name| STATES_TIMES.contains(&name));
+        let states_times = is_format(format_name, &STATES_TIMES);
         Window {
             seek: (seek_us > 0 && states_times).then(|| seconds(base.micros_floor(tick(seek_us)))),
             from: tick(lead.max(0)),

@@ -9,7 +9,7 @@ use crate::api::worker::Deinterlace;
 use crate::worker::deinterlace::per_frame;
 use crate::worker::failure::Outcome;
 use crate::worker::ffmpeg::Tools;
-use crate::worker::media::{Media, Stream};
+use crate::worker::media::{Media, Stream, is_format};
 use crate::worker::range::Window;
 use crate::worker::ratio::Ratio;
 
@@ -18,11 +18,7 @@ const STATES_SHAPE: [&str; 2] = ["mov", "matroska"];
 
 /// Whether a file states one shape for all pictures.
 pub fn states_shape(media: &Media) -> bool {
-    is_one_of(media, &STATES_SHAPE)
-}
-
-fn is_one_of(media: &Media, names: &[&str]) -> bool {
-    media.format.format_name.split(',').any(|name| names.contains(&name))
+    is_format(&media.format.format_name, &STATES_SHAPE)
 }
 
 /// The units of a broadcast's stream that state the shape, as ffmpeg's filter `filter_units` takes them: sequence
@@ -30,7 +26,7 @@ fn is_one_of(media: &Media, names: &[&str]) -> bool {
 /// 6-1). `None` for others, whose units that filter does not know or whose headers lie elsewhere.
 pub fn shape_headers(media: &Media, stream: &Stream) -> Option<&'static str> {
     match stream.codec() {
-        _ if !is_one_of(media, &["mpegts", "mpeg"]) => None,
+        _ if !is_format(&media.format.format_name, &["mpegts", "mpeg"]) => None,
         "h264" => Some("7"),
         "hevc" => Some("33"),
         "mpeg2video" => Some("179"),

@@ -19,17 +19,17 @@ pub fn processes(name: &str, value: &str) -> io::Result<Vec<Pid>> {
     Ok(pids.filter(says).filter_map(Pid::from_raw).collect())
 }
 
-/// Ends them at once; tells how many there were.
+/// Ends them at once; tells which there were.
 ///
 /// # Errors
 /// When `/proc` cannot be listed.
-pub fn kill(name: &str, value: &str) -> io::Result<usize> {
+pub fn kill(name: &str, value: &str) -> io::Result<Vec<Pid>> {
     let found = processes(name, value)?;
     for pid in &found {
         // It may have ended between the two calls: the next look will tell.
         let _already_gone = kill_process(*pid, Signal::KILL);
     }
-    Ok(found.len())
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(processes("RUNNER_TEST_MARK", "another").unwrap(), []);
-        assert_eq!(kill("RUNNER_TEST_MARK", &value).unwrap(), 2);
+        assert_eq!(kill("RUNNER_TEST_MARK", &value).unwrap().len(), 2);
         shell.wait().unwrap();
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use pod_runner::marked;
-use rustix::process::{Pid, Signal, kill_process};
 
 use super::control_group::ControlGroup;
 use super::grade::Grade;
@@ -87,16 +86,14 @@ impl ProcessSet {
     pub fn clear(&self, progress: &Progress) -> Result<()> {
         match self {
             Self::Group(group) => group.clear(progress),
-            Self::Marked(_) => {
+            Self::Marked(id) => {
                 let mut known = BTreeSet::new();
                 progress.wait("the processes of the bed to end", Duration::from_secs(120), || {
-                    let found = self.processes()?;
-                    for pid in found.iter().filter_map(|pid| Pid::from_raw(*pid)) {
-                        // It may have ended between the two calls: the next look will tell.
-                        let _already_gone = kill_process(pid, Signal::KILL);
-                    }
+                    let found = marked::kill(MARK, id).context("end the bed's processes")?;
                     // What is about to end says nothing of itself any more, but still holds its ports.
-                    known.extend(found.iter().filter_map(|pid| Process::find(u32::try_from(*pid).ok()?)));
+                    let numbers =
+                        found.iter().filter_map(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok());
+                    known.extend(numbers.filter_map(Process::find));
                     Ok((found.is_empty() && !known.iter().any(|process| process.runs())).then_some(()))
                 })
             }
