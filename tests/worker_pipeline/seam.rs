@@ -1,5 +1,6 @@
 //! Borders of segments, with an engine that remembers: what comes out must not show where the film was cut. One film is made
-//! here, the other is the one real film in the repository; a second real one of an open licence is not among its clips.
+//! here, the other is the one real film in the repository. `UPSCALE_TEST_FILMS` names more real ones, as PATH names folders: a
+//! second one of an open licence is not among the clips.
 
 use std::path::Path;
 use std::process::Command;
@@ -86,10 +87,18 @@ fn borders_of_segments_are_not_seen() {
 
 #[test]
 fn a_real_film_does_not_jump_at_borders() {
-    let how = format!(
-        "-i {}/tests/clips/big-buck-bunny.mp4 -an -frames:v {FRAMES} -c:v libx264 -crf 4 -preset veryfast",
-        env!("CARGO_MANIFEST_DIR")
-    );
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clips/big-buck-bunny.mp4");
+    let more = std::env::var_os("UPSCALE_TEST_FILMS").unwrap_or_default();
+    for real in
+        [ours].into_iter().chain(std::env::split_paths(&more).filter(|path| !path.as_os_str().is_empty()))
+    {
+        does_not_jump_at_borders(&real);
+    }
+}
+
+fn does_not_jump_at_borders(real: &Path) {
+    let real = real.display();
+    let how = format!("-i {real} -an -frames:v {FRAMES} -c:v libx264 -crf 4 -preset veryfast");
     let film = film(&how);
     let upscaled = |segment, context| upscaled(&film, segment, context, "scale=160:90,format=gray", 160 * 90);
     // How much two pictures differ in the mean.
@@ -104,7 +113,7 @@ fn a_real_film_does_not_jump_at_borders() {
         extra.fold(0.0, f64::max)
     };
     let (with, without) = (worst(24), worst(0));
-    println!("extra jump: {with:.3} of 255 with 24 pictures of context, {without:.3} with none");
-    assert!(with <= JUMP, "{with:.3}");
-    assert!(without > 4.0 * with, "{without:.3} without context, {with:.3} with it");
+    println!("{real}: extra jump {with:.3} of 255 with 24 pictures of context, {without:.3} with none");
+    assert!(with <= JUMP, "{real}: {with:.3}");
+    assert!(without > 4.0 * with, "{real}: {without:.3} without context, {with:.3} with it");
 }

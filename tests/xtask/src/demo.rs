@@ -5,11 +5,13 @@
     reason = "counts and times of a test; an overflow is a failed test"
 )]
 
+mod accidents;
 pub mod attempts;
 pub mod film;
 mod neighbours;
 mod outcome;
 mod safety;
+mod transcript;
 pub mod watch;
 
 use std::path::{Path, PathBuf};
@@ -30,9 +32,11 @@ use video_upscale::api::video_upscale::{VideoUpscale, VideoUpscaleStatus};
 use crate::bed::{self, Bed, MADE_FOR, TENANT_NAMESPACE, TEST, UpOptions};
 use crate::job::{Job, manifest, summary};
 use crate::transfer::{self, Place};
+use accidents::Accidents;
 use film::Film;
 use neighbours::Neighbours;
 pub use outcome::Outcome;
+use transcript::Transcript;
 use watch::Watch;
 
 /// Namespace of the demo's tenant.
@@ -54,6 +58,13 @@ pub struct Options {
     /// Write what happened to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Let more go wrong: no GPU is free at first, an engine crashes, another leaves a black picture, and somebody deletes a
+    /// pod at work
+    #[arg(long, conflicts_with = "input")]
+    accidents: bool,
+    /// Write what kubectl prints of the job to this folder: `get -w`, `describe`, `get events`, and `get -o wide` while it waits
+    #[arg(long, value_name = "FOLDER")]
+    transcript: Option<PathBuf>,
     /// Leave the bed up at the end, to look around in; one that was up before stays in any case
     #[arg(long)]
     keep: bool,
@@ -72,6 +83,8 @@ impl Default for Options {
             input: None,
             scale: None,
             json: None,
+            accidents: false,
+            transcript: None,
             keep: true,
             name: "demo".into(),
             whole_story: true,
@@ -136,33 +149,72 @@ pub async fn scenario(bed: &Bed, options: &Options) -> Result<Outcome> {
     transfer::put(bed, &input, NAMESPACE, &Place { claim: CLAIM.to_owned(), path: PathBuf::from(&from) })?;
 
     let neighbours = Neighbours::move_in(bed)?;
-    let outcome = with_neighbours(bed, &client, options, &input, &from, &to, &neighbours).await;
+    let accidents = if options.accidents { Some(Accidents::prepare(bed, &neighbours)?) } else { None };
+    let others = Others { neighbours: &neighbours, accidents: accidents.as_ref() };
+    let outcome = with_others(bed, &client, options, &input, &from, &to, &others).await;
+    let undone = accidents.map_or(Ok(()), Accidents::undo);
     let left = neighbours.move_out();
     let mut outcome = outcome?;
-    left?;
+    undone.and(left)?;
     outcome.wall_seconds = began.elapsed().as_secs();
     outcome.print();
     outcome.verify_safety()?;
     if options.whole_story {
         outcome.verify_story()?;
     }
+    if options.accidents {
+        outcome.verify_accidents()?;
+    }
     Ok(outcome)
 }
 
-async fn with_neighbours(
+/// Who and what gets in the job's way.
+struct Others<'a> {
+    neighbours: &'a Neighbours<'a>,
+    accidents: Option<&'a Accidents<'a>>,
+}
+
+impl Others<'_> {
+    /// Waits until the agents have told of all who are there from the beginning.
+    async fn wait_until_reported(&self, client: &Client) -> Result<()> {
+        let filled = self.accidents.map_or(&[][..], |accidents| &accidents.filled);
+        self.neighbours.wait_until_reported(client, filled).await
+    }
+
+    /// Gets in its way. Ends only with an error.
+    async fn trouble(
+        &self,
+        client: &Client,
+        job: &Job,
+        transcript: Option<&Transcript<'_>>,
+    ) -> anyhow::Error {
+        let happened = match self.accidents {
+            Some(accidents) => accidents.happen(client, job, self.neighbours, transcript).await,
+            None => self.neighbours.barge_in(job, &[]).await,
+        };
+        match happened {
+            Ok(()) => std::future::pending().await,
+            Err(error) => error,
+        }
+    }
+}
+
+async fn with_others(
     bed: &Bed,
     client: &Client,
     options: &Options,
     input: &Path,
     from: &str,
     to: &str,
-    neighbours: &Neighbours<'_>,
+    others: &Others<'_>,
 ) -> Result<Outcome> {
-    neighbours.wait_until_reported(client).await?;
+    others.wait_until_reported(client).await?;
     let gpus = bed.gpus()?;
     print_gpus(&gpus);
     let manifest = described(options, from, to);
     println!("\n$ kubectl -n {NAMESPACE} apply -f {}.yaml; kubectl -n {NAMESPACE} get vu -w", options.name);
+    let transcript =
+        options.transcript.as_deref().map(|folder| Transcript::begin(bed, folder)).transpose()?;
     let job = Job::create(client, NAMESPACE, &manifest).await?;
     let names =
         gpus.iter().map(|gpu| (gpu.uuid.clone(), format!("{} #{} ({})", gpu.node, gpu.index, gpu.model)));
@@ -176,8 +228,9 @@ async fn with_neighbours(
     };
     let attempts = tokio::select! {
         attempts = limited => attempts,
-        error = neighbours.barge_in(&job) => return Err(error),
+        error = others.trouble(client, &job, transcript.as_ref()) => return Err(error),
     };
+    transcript.map_or(Ok(()), |transcript| transcript.end(&job.name))?;
     let state = job.get().await?;
     let status = state.status.clone().unwrap_or_default();
     let attempts =

@@ -36,11 +36,12 @@ pub fn tell(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, held: &Held) {
         .saturating_sub(draft.failed.len())
         .saturating_sub(running);
     counts(draft, film, running, waiting);
-    first_start(draft, &pods);
+    first_start(draft, &pods, running);
     effective(draft, job, film);
     let silent = silence::explain(draft, &pods);
     let blocked = explain_starts(draft, &pods).or(silent);
     scheduled(draft, job, running, waiting, blocked);
+    word(draft, film, running, waiting);
     estimate::tell(draft, film);
 }
 
@@ -54,10 +55,19 @@ fn counts(draft: &mut Draft<'_>, film: &Film<'_>, running: u32, waiting: u32) {
         failed: small(draft.failed.len()),
     });
     draft.status.progress = Some(format!("{}/{}", draft.done.len(), film.total));
-    let message =
+}
+
+/// The state word, with how far the job is; while all of it waits, with what for.
+fn word(draft: &mut Draft<'_>, film: &Film<'_>, running: u32, waiting: u32) {
+    let far =
         format!("{} of {} segments done, {running} running, {waiting} waiting", draft.done.len(), film.total);
-    let state = if is_running(draft, running) { State::Running } else { State::WaitingForGpu };
-    draft.state(state, message);
+    if is_running(draft, running) {
+        draft.state(State::Running, far);
+        return;
+    }
+    let why = find(&draft.status.conditions, ConditionType::Scheduled).filter(|told| told.status == "False");
+    let message = why.map_or(far, |told| told.message.clone());
+    draft.state(State::WaitingForGpu, message);
 }
 
 /// Whether the job runs. Between two attempts nothing does for a moment; only a job for which this lasts is waiting.
@@ -75,13 +85,19 @@ fn is_running(draft: &mut Draft<'_>, running: u32) -> bool {
     between
 }
 
-fn first_start(draft: &mut Draft<'_>, pods: &[&SeenPod]) {
-    let started = status::word(&draft.observed.status) == Some(State::Running.as_str())
+/// Told once: whatever has a GPU makes the state word Running, seen as a pod or still as a claim.
+fn first_start(draft: &mut Draft<'_>, pods: &[&SeenPod], running: u32) {
+    let started = running == 0
+        || status::word(&draft.observed.status) == Some(State::Running.as_str())
         || !draft.done.is_empty()
         || !draft.tried.is_empty();
-    if let (false, Some(first)) = (started, pods.first()) {
-        let node = first.node.as_deref().unwrap_or("a node");
-        let index = first.gpu_index.map_or_else(|| "?".to_owned(), |index| index.to_string());
+    if started {
+        return;
+    }
+    let by_pod = pods.iter().map(|pod| (pod.node.clone(), pod.gpu_index));
+    let grants = draft.observed.claims.iter().filter_map(|claim| claim.grant.as_ref());
+    let by_claim = grants.map(|grant| (Some(grant.node.clone()), Some(grant.gpu_index)));
+    if let Some((Some(node), Some(index))) = by_pod.chain(by_claim).next() {
         draft.tell(false, "Started", format!("First segment on {node} #{index}"));
     }
 }

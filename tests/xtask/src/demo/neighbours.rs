@@ -18,6 +18,8 @@ use crate::job::Job;
 
 /// Memory that a neighbour leaves free, MiB.
 const LEFT_FREE_MIB: u64 = 1536;
+/// An engine that holds less still loads its weights, and so will want more, MiB.
+pub const WEIGHTS: u64 = 3 * 1024;
 /// What an engine may take while its neighbour is still starting, MiB; much less than it lacks.
 const STILL_GROWS_MIB: u64 = 1024;
 /// What the engine truly needs on the misjudged card, percent of the published formula.
@@ -47,7 +49,7 @@ impl<'a> Neighbours<'a> {
         let first = |node: &str| gpus.iter().find(|gpu| gpu.node == node).cloned();
         let on_host = first("node-a").context("node-a has no GPU")?;
         let in_pod = first("node-b").context("node-b has no GPU")?;
-        bed.hog_process(&on_host.node, &on_host.uuid, room(&on_host))?;
+        hold(bed, &on_host)?;
         println!("a process of {} takes {} of GPU #{}", on_host.node, mib(room(&on_host)), on_host.index);
         bed.hog_pod(NEIGHBOUR_NAMESPACE, &in_pod.node, &in_pod.uuid, room(&in_pod))?;
         println!(
@@ -63,10 +65,20 @@ impl<'a> Neighbours<'a> {
         Ok(Self { bed, taken: vec![on_host, in_pod], misjudged })
     }
 
-    /// Waits until the agents have told of the first two.
-    pub async fn wait_until_reported(&self, client: &Client) -> Result<()> {
+    /// Whether a card is one of those that somebody else is on from the beginning.
+    pub fn are_on(&self, gpu: &GpuState) -> bool {
+        self.taken.iter().any(|taken| taken.uuid == gpu.uuid)
+    }
+
+    /// Whether a card is one of theirs, or the one on which the engine needs more than the profile knows.
+    pub fn concern(&self, gpu: &GpuState) -> bool {
+        self.are_on(gpu) || self.misjudged.uuid == gpu.uuid
+    }
+
+    /// Waits until the agents have told of the first two, and of who holds `others`.
+    pub async fn wait_until_reported(&self, client: &Client, others: &[GpuState]) -> Result<()> {
         let nodes: Api<Node> = Api::all(client.clone());
-        for gpu in &self.taken {
+        for gpu in self.taken.iter().chain(others) {
             let shows = |node: Option<&Node>| node.is_some_and(|node| taken_by_report(node, &gpu.uuid));
             let wait = await_condition(nodes.clone(), &gpu.node, shows);
             tokio::time::timeout(Duration::from_secs(90), wait)
@@ -77,21 +89,14 @@ impl<'a> Neighbours<'a> {
     }
 
     /// Waits for an engine whose memory still grows and takes the rest of its card; again if it came too late. Gives
-    /// the memory back once the end has been judged. Ends only with an error.
-    pub async fn barge_in(&self, job: &Job) -> anyhow::Error {
-        match self.barge_in_once(job).await {
-            Ok(()) => std::future::pending().await,
-            Err(error) => error,
-        }
-    }
-
-    async fn barge_in_once(&self, job: &Job) -> Result<()> {
+    /// the memory back once the end has been judged. Leaves alone the cards that are `spared`.
+    pub async fn barge_in(&self, job: &Job, spared: &[GpuState]) -> Result<()> {
         let mut look = tokio::time::interval(Duration::from_millis(100));
         loop {
             look.tick().await;
-            let Some(gpu) = self.bed.gpus()?.into_iter().find(|gpu| self.engine_grows_on(gpu)) else {
-                continue;
-            };
+            let gpus = self.bed.gpus()?.into_iter();
+            let mut gpus = gpus.filter(|gpu| spared.iter().all(|spared| spared.uuid != gpu.uuid));
+            let Some(gpu) = gpus.find(|gpu| self.engine_grows_on(gpu)) else { continue };
             let rest = (gpu.free / MIB).saturating_sub(STILL_GROWS_MIB);
             if self.bed.hog_process(&gpu.node, &gpu.uuid, rest).is_err() {
                 continue;
@@ -116,9 +121,8 @@ impl<'a> Neighbours<'a> {
 
     /// Whether exactly one process is on the card, holds less than the engine's weights, and so will want more.
     fn engine_grows_on(&self, gpu: &GpuState) -> bool {
-        let other = self.taken.iter().chain([&self.misjudged]).any(|taken| taken.uuid == gpu.uuid);
         let [holder] = gpu.holders.as_slice() else { return false };
-        !other && holder.bytes < 3 * 1024 * MIB
+        !self.concern(gpu) && holder.bytes < WEIGHTS * MIB
     }
 
     /// Everybody leaves; cards need what the formula says.
@@ -130,6 +134,11 @@ impl<'a> Neighbours<'a> {
         self.bed.control(&self.misjudged.node)?.run(&Command::Need { gpu, percent: 100 })?;
         Ok(())
     }
+}
+
+/// Lets a process of the node hold a card but for what no step runs in.
+pub fn hold(bed: &Bed, gpu: &GpuState) -> Result<()> {
+    bed.hog_process(&gpu.node, &gpu.uuid, room(gpu)).map(drop)
 }
 
 fn room(gpu: &GpuState) -> u64 {

@@ -118,6 +118,15 @@ impl Outcome {
         );
         Ok(())
     }
+
+    /// Fails unless each accident has been told of and was followed by another attempt.
+    pub fn verify_accidents(&self) -> Result<()> {
+        for verdict in super::accidents::VERDICTS {
+            let again = self.seen.with_verdict(verdict).any(|attempt| self.seen.next(attempt).is_some());
+            ensure!(again, "no attempt ended as {verdict} and came back");
+        }
+        Ok(())
+    }
 }
 
 /// An attempt of which neither pod nor status told the end has left no evidence, and has that verdict.

@@ -204,6 +204,12 @@ fn waits_are_told_with_numbers_and_not_again_while_nothing_changes() {
         let status = recorded(&told).unwrap();
         assert_eq!(said(status, ConditionType::Scheduled), format!("False/{reason}"));
         assert_eq!(said(status, ConditionType::Complete), "False/WaitingForGpu");
+        let message = |kind| find(&status.conditions, kind).map(|told| told.message.as_str());
+        assert_eq!(
+            message(ConditionType::Complete),
+            message(ConditionType::Scheduled),
+            "one wait, told once"
+        );
         assert_eq!(told.events.len(), 1);
         step(&mut observed, told);
         observed.outlook.as_mut().unwrap().wait.need_bytes = 5;
@@ -214,4 +220,21 @@ fn waits_are_told_with_numbers_and_not_again_while_nothing_changes() {
             "{reason}: figures that moved rewrite nothing"
         );
     }
+}
+
+#[test]
+fn the_first_gpu_is_told_of_once_be_it_seen_as_a_claim_or_as_a_pod() {
+    let started = |plan: &Plan| plan.events.iter().filter(|event| event.reason == "Started").count();
+    let mut observed = probed(json!({}));
+    observed.claims = vec![claim(&observed.identity.key, 0, 0, "GPU-1")];
+    let claimed = plan(&observed, at(2));
+    assert_eq!((started(&claimed), claimed.events[0].note.as_str()), (1, "First segment on node-a #0"));
+    step(&mut observed, claimed);
+    observed.pods = vec![segment(&observed, 0, 0, &working())];
+    let runs = plan(&observed, at(3));
+    assert_eq!(started(&runs), 0);
+    let mut observed = probed(json!({}));
+    observed.pods = vec![segment(&observed, 0, 0, &working())];
+    observed.claims = vec![claim(&observed.identity.key, 0, 0, "GPU-1")];
+    assert_eq!(started(&plan(&observed, at(2))), 1);
 }
