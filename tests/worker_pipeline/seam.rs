@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::asked::{Asked, Wanted};
-use crate::bench::{Bench, Engine};
+use crate::bench::{Bench, Engine, program};
 use crate::made::make;
 use video_upscale::api::profile::FrameRule;
 use video_upscale::api::worker::{Encode, EncodePreset};
@@ -88,7 +88,7 @@ fn borders_of_segments_are_not_seen() {
 #[test]
 fn a_real_film_does_not_jump_at_borders() {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clips/big-buck-bunny.mp4");
-    let more = std::env::var_os("UPSCALE_TEST_FILMS").unwrap_or_default();
+    let more = program("UPSCALE_TEST_FILMS", "");
     for real in
         [ours].into_iter().chain(std::env::split_paths(&more).filter(|path| !path.as_os_str().is_empty()))
     {
