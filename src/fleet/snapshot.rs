@@ -101,6 +101,17 @@ pub struct Card {
     pub closed: Option<Cause>,
 }
 
+impl Card {
+    /// Whether another GPU of the same node is the same to whoever knows neither of them by its UUID.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.model == other.model
+            && self.usable == other.usable
+            && self.available == other.available
+            && self.company == other.company
+            && self.closed == other.closed
+    }
+}
+
 /// Who else is on a GPU, as far as jobs say whom they put up with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Company {

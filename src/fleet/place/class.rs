@@ -77,7 +77,6 @@ impl Class {
             steps.map(|step| floor.models.iter().map(|model| step.on(model)).collect()).collect();
         let cooling = demand.cooling_gpus.iter().filter(|(_, until)| **until > now).map(|(gpu, _)| gpu);
         let ends = demand.cooling_nodes.values().map(|(until, _)| until).chain(demand.cooling_gpus.values());
-        let rungs = needs.len();
         let mut class = Self {
             demand: Arc::clone(demand),
             models: models.collect(),
@@ -86,22 +85,40 @@ impl Class {
             cards: BTreeMap::new(),
             cooling: floor.positions(cooling),
             until: ends.filter(|until| **until > now).min().copied(),
-            counts: Counts {
-                fits: vec![0; rungs],
-                small: vec![0; rungs],
-                bound: vec![0; rungs],
-                ..Counts::default()
-            },
+            counts: Counts::default(),
         };
         class.cards = class.shown(floor);
-        for (index, card) in floor.cards.iter().enumerate() {
-            if let Some(spot) = floor.spots.get(card.spot) {
-                let node = class.nodes.get(card.spot).copied().flatten();
-                let standing = class.standing(index, card, spot, class.full(spot), node);
-                class.counts.add(&standing);
+        class.counts = class.counted(floor);
+        class
+    }
+
+    /// The counts from scratch. Most GPUs are one of few sorts, and neighbours on a node mostly of one.
+    fn counted(&self, floor: &Floor) -> Counts {
+        let mut sorts: Vec<(Standing, u32)> = Vec::new();
+        for (place, spot) in floor.spots.iter().enumerate() {
+            let (full, node) = (self.full(spot), self.nodes.get(place).copied().flatten());
+            let mut before: Option<(&Card, usize)> = None;
+            for (index, card) in floor.cards_at(place) {
+                let common = self.is_common(index);
+                let known = before.filter(|(other, _)| common && card.is_like(other)).map(|(_, sort)| sort);
+                let sort = known
+                    .unwrap_or_else(|| sort_of(&mut sorts, self.standing(index, card, spot, full, node)));
+                if let Some((_, count)) = sorts.get_mut(sort) {
+                    *count = count.saturating_add(1);
+                }
+                before = common.then_some((card, sort));
             }
         }
-        class
+        let mut counts = Counts::of(self.needs.len());
+        for (standing, count) in sorts {
+            counts.add(&standing, count);
+        }
+        counts
+    }
+
+    /// Whether nothing is known of that card alone.
+    fn is_common(&self, index: usize) -> bool {
+        !self.cards.contains_key(&index) && !self.cooling.contains(&index)
     }
 
     /// What single cards have shown that they need, by position and rung, bytes.
@@ -141,19 +158,21 @@ impl Class {
         let Some(before) = floor.spots.get(change.index) else { return };
         let after = &change.spot;
         let (was_full, is_full) = (self.full(before), self.full(after));
+        let alike = was_full == is_full && before.silent_for == after.silent_for;
+        if alike && !change.moved && change.changed.is_empty() {
+            return;
+        }
         let was_out = self.nodes.get(change.index).copied().flatten();
         let is_out = if change.moved { node_cause(&self.demand, after, now) } else { was_out };
-        let all = (was_full, was_out, before.silent_for) != (is_full, is_out, after.silent_for);
-        for (index, old, new, changed) in change.cards(floor) {
-            if !all && !changed {
-                continue;
-            }
+        let mut recount = |(index, old, new): (usize, &Card, &Card)| {
             let old = self.standing(index, old, before, was_full, was_out);
             let new = self.standing(index, new, after, is_full, is_out);
-            if old != new {
-                self.counts.remove(&old);
-                self.counts.add(&new);
-            }
+            self.counts.replace(&old, &new);
+        };
+        if alike && was_out == is_out {
+            change.changed_cards(floor).for_each(&mut recount);
+        } else {
+            change.cards(floor).for_each(&mut recount);
         }
         if let Some(cause) = self.nodes.get_mut(change.index) {
             *cause = is_out;
@@ -299,26 +318,41 @@ impl Class {
     }
 }
 
+/// The position of a sort among those that there are, the last one if it is new.
+fn sort_of(sorts: &mut Vec<(Standing, u32)>, standing: Standing) -> usize {
+    let known = sorts.iter().position(|(sort, _)| *sort == standing);
+    known.unwrap_or_else(|| {
+        sorts.push((standing, 0));
+        sorts.len().saturating_sub(1)
+    })
+}
+
 impl Counts {
-    fn add(&mut self, standing: &Standing) {
-        self.count(standing, |count| *count = count.saturating_add(1));
-        if let Some(kind) = standing.would_do {
-            let count = self.kinds.entry(kind).or_default();
-            *count = count.saturating_add(1);
-        }
-        if let Some(cause) = standing.cause {
-            let count = self.causes.entry(cause).or_default();
-            *count = count.saturating_add(1);
-        }
+    fn of(rungs: usize) -> Self {
+        Self { fits: vec![0; rungs], small: vec![0; rungs], bound: vec![0; rungs], ..Self::default() }
     }
 
-    fn remove(&mut self, standing: &Standing) {
-        self.count(standing, |count| *count = count.saturating_sub(1));
-        if let Some(kind) = standing.would_do {
-            less(&mut self.kinds, kind);
+    /// So many GPUs more of a sort.
+    fn add(&mut self, standing: &Standing, more: u32) {
+        self.count(standing, |count| *count = count.saturating_add(more));
+        standing.would_do.into_iter().for_each(|kind| add(&mut self.kinds, kind, more));
+        standing.cause.into_iter().for_each(|cause| add(&mut self.causes, cause, more));
+    }
+
+    /// One GPU is of another sort than before.
+    fn replace(&mut self, old: &Standing, new: &Standing) {
+        if old == new {
+            return;
         }
-        if let Some(cause) = standing.cause {
-            less(&mut self.causes, cause);
+        self.count(old, |count| *count = count.saturating_sub(1));
+        self.count(new, |count| *count = count.saturating_add(1));
+        if old.would_do != new.would_do {
+            old.would_do.into_iter().for_each(|kind| less(&mut self.kinds, kind));
+            new.would_do.into_iter().for_each(|kind| add(&mut self.kinds, kind, 1));
+        }
+        if old.cause != new.cause {
+            old.cause.into_iter().for_each(|cause| less(&mut self.causes, cause));
+            new.cause.into_iter().for_each(|cause| add(&mut self.causes, cause, 1));
         }
     }
 
@@ -340,6 +374,11 @@ impl Counts {
             }
         }
     }
+}
+
+fn add<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K, more: u32) {
+    let count = counts.entry(key).or_default();
+    *count = count.saturating_add(more);
 }
 
 fn less<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K) {

@@ -59,19 +59,27 @@ pub struct Change {
     /// Whether more of it changes than its room and its reports.
     pub(super) moved: bool,
     cards: Vec<Card>,
-    changed: Vec<bool>,
+    /// Which of the cards differ from what they are, by place on the node.
+    pub(super) changed: Vec<usize>,
 }
 
 impl Change {
-    /// The position of each card, the card as it is and as it will be, and whether these differ.
-    pub(super) fn cards<'a>(
+    /// The position of each card, the card as it is and as it will be.
+    pub(super) fn cards<'a>(&'a self, floor: &'a Floor) -> impl Iterator<Item = (usize, &'a Card, &'a Card)> {
+        floor.cards_at(self.index).zip(&self.cards).map(|((index, old), new)| (index, old, new))
+    }
+
+    /// The same of those cards that differ.
+    pub(super) fn changed_cards<'a>(
         &'a self,
         floor: &'a Floor,
-    ) -> impl Iterator<Item = (usize, &'a Card, &'a Card, bool)> {
-        let positions = floor.cards_of(self.index);
-        let before = floor.cards.get(positions.clone()).unwrap_or_default();
-        let pairs = positions.zip(before).zip(self.cards.iter().zip(&self.changed));
-        pairs.map(|((index, old), (new, changed))| (index, old, new, *changed))
+    ) -> impl Iterator<Item = (usize, &'a Card, &'a Card)> {
+        let start = floor.cards_of(self.index).start;
+        let at = move |place: &usize| {
+            let index = start.saturating_add(*place);
+            Some((index, floor.cards.get(index)?, self.cards.get(*place)?))
+        };
+        self.changed.iter().filter_map(at)
     }
 }
 
@@ -114,6 +122,12 @@ impl Floor {
         position(spot)..position(spot.saturating_add(1))
     }
 
+    /// A node's cards, with their positions.
+    pub(super) fn cards_at(&self, spot: usize) -> impl Iterator<Item = (usize, &Card)> {
+        let positions = self.cards_of(spot);
+        positions.clone().zip(self.cards.get(positions).unwrap_or_default())
+    }
+
     /// Positions of the cards with these UUIDs.
     pub(super) fn positions<'a>(&self, uuids: impl Iterator<Item = &'a String>) -> BTreeSet<usize> {
         let wanted: BTreeSet<String> = uuids.map(|uuid| uuid.to_ascii_lowercase()).collect();
@@ -149,7 +163,8 @@ impl Floor {
             .collect();
         let facts = &self.spots.get(index)?.facts;
         let moved = facts.labels != spot.facts.labels || facts.taints != spot.facts.taints;
-        let changed = before.iter().zip(&cards).map(|(old, new)| old != new).collect();
+        let differ = before.iter().zip(&cards).enumerate().filter(|(_, (old, new))| old != new);
+        let changed = differ.map(|(place, _)| place).collect();
         Some(Change { index, spot, moved, cards, changed })
     }
 
@@ -162,22 +177,19 @@ impl Floor {
         cards.get_mut(place)?.closed = Some(Cause::Ours);
         let mut spot = self.spots.get(index)?.clone();
         spot.room = spot.room.less(requests, 1);
-        let changed = (0..cards.len()).map(|at| at == place).collect();
-        Some(Change { index, spot, moved: false, cards, changed })
+        Some(Change { index, spot, moved: false, cards, changed: vec![place] })
     }
 
     /// Makes it so.
     pub(super) fn apply(&mut self, change: Change) {
         let start = self.cards_of(change.index).start;
-        for (offset, (card, changed)) in change.cards.into_iter().zip(change.changed).enumerate() {
-            if !changed {
-                continue;
-            }
-            let index = start.saturating_add(offset);
+        for place in change.changed {
+            let Some(card) = change.cards.get(place) else { continue };
+            let index = start.saturating_add(place);
             self.unshelve(index);
-            self.shelve(index, &card);
+            self.shelve(index, card);
             if let Some(place) = self.cards.get_mut(index) {
-                *place = card;
+                place.clone_from(card);
             }
         }
         let cards = self.cards.get(self.cards_of(change.index)).unwrap_or_default();
