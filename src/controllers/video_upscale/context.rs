@@ -1,6 +1,6 @@
 //! What every pass shares: the client, the fleet, stores of jobs and profiles, and the memory of jobs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ const MOST_PROFILES: usize = 256;
 const OFFER_BELIEVED: Duration = Duration::from_secs(5);
 /// Such answers kept at most.
 const MOST_OFFERS: usize = 64;
+/// Answers about namespaces and claims kept at most; beyond that they are asked for again.
+const MOST_KNOWN: usize = 10_000;
 
 /// What every pass shares.
 pub struct Context {
@@ -57,6 +59,8 @@ pub struct Context {
     profiles: Store<DeserializeGuard<UpscaleProfile>>,
     remembered: Mutex<HashMap<String, Remembered>>,
     offers: Mutex<Vec<Offered>>,
+    /// By namespace and names of claims.
+    known: Mutex<HashMap<(String, BTreeSet<String>), Known>>,
     paces: Mutex<BTreeMap<String, Arc<Paces>>>,
 }
 
@@ -73,11 +77,10 @@ struct Offered {
 struct Remembered {
     key: JobKey,
     memory: Memory,
-    known: Option<Known>,
     frozen: Option<UpscaleProfileSpec>,
 }
 
-/// Answers about a job's surroundings that are believed for a while.
+/// Answers about a job's surroundings that are believed for a while, by all jobs of that namespace on the same claims.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     /// Its claims of volumes.
@@ -129,6 +132,7 @@ impl Context {
             profiles,
             remembered: Mutex::default(),
             offers: Mutex::default(),
+            known: Mutex::default(),
             paces: Mutex::default(),
         }
     }
@@ -194,15 +198,22 @@ impl Context {
         self.with(key, |remembered| remembered.memory.doubt(attempt.segment, attempt.attempt, until));
     }
 
-    /// What is known of a job's surroundings, if it is still believed.
-    pub fn known(&self, key: &JobKey, now: Timestamp) -> Option<Known> {
-        let known = self.with(key, |remembered| remembered.known.clone())?;
-        known.until.is_some_and(|until| until > now).then_some(known)
+    /// What is known of a namespace and of claims in it, if it is still believed.
+    pub fn known(&self, namespace: &str, claims: &BTreeSet<String>, now: Timestamp) -> Option<Known> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get(&(namespace.to_owned(), claims.clone()))?;
+        known.until.filter(|until| *until > now).map(|_| known.clone())
     }
 
-    /// Keeps what is known of a job's surroundings.
-    pub fn keep_known(&self, key: &JobKey, known: Known) {
-        self.with(key, |remembered| remembered.known = Some(known));
+    /// Keeps what is known of a namespace and of claims in it.
+    pub fn keep_known(&self, namespace: &str, claims: BTreeSet<String>, known: Known, now: Timestamp) {
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MOST_KNOWN {
+            all.retain(|_, known| known.until.is_some_and(|until| until > now));
+        }
+        if all.len() < MOST_KNOWN {
+            all.insert((namespace.to_owned(), claims), known);
+        }
     }
 
     /// The profile as a job began with it, if it was read before; it never changes.
@@ -270,7 +281,7 @@ impl Context {
         if all.len() >= MOST_JOBS && !all.contains_key(&key.uid) {
             all.clear();
         }
-        let fresh = || Remembered { key: key.clone(), memory: Memory::default(), known: None, frozen: None };
+        let fresh = || Remembered { key: key.clone(), memory: Memory::default(), frozen: None };
         change(all.entry(key.uid.clone()).or_insert_with(fresh))
     }
 }

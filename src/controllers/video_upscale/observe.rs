@@ -182,7 +182,8 @@ async fn frozen(ctx: &Context, key: &JobKey, revision: &str) -> Result<Option<Up
     Ok(spec)
 }
 
-/// Volumes and release of the namespace, asked for anew every few seconds; not at all for a job that has ended.
+/// Volumes and release of the namespace, asked for anew every few seconds by one of the jobs that want to know; not at all for
+/// a job that has ended.
 async fn known(
     ctx: &Context,
     key: &JobKey,
@@ -191,17 +192,17 @@ async fn known(
     now: Timestamp,
 ) -> Result<Known, Error> {
     let Some(job) = job else { return Ok(Known::default()) };
-    if let Some(known) = ctx.known(key, now) {
-        return Ok(known);
-    }
     let mut names = BTreeSet::from([job.source_claim.clone(), job.destination_claim.clone()]);
     let models = profile.usable().and_then(|(spec, _)| spec.engine.models.as_ref()?.claim.clone());
     names.extend(models);
+    if let Some(known) = ctx.known(&key.namespace, &names, now) {
+        return Ok(known);
+    }
     let volumes: Volumes = volumes::observe(ctx, &key.namespace, &names).await?;
     let other_release = other_release(ctx, &key.namespace).await?;
     let believed = if volumes.missing.is_empty() { BELIEVED } else { BELIEVED_MISSING };
     let known = Known { volumes, other_release, until: Some(after(now, believed)) };
-    ctx.keep_known(key, known.clone());
+    ctx.keep_known(&key.namespace, names, known.clone(), now);
     Ok(known)
 }
 
