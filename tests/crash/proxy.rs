@@ -14,7 +14,6 @@ use axum::response::{IntoResponse, Response};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use video_upscale::api::keys::{self, Role};
 
@@ -124,11 +123,9 @@ struct Seen {
 impl Proxy {
     /// Opens it.
     pub async fn open(client: Client, trick: Option<Trick>, kill: Kill) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared { client, trick, kill, seen: Mutex::default() });
         let router = Router::new().fallback(pass).with_state(Arc::clone(&shared));
-        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let (address, server) = way::open(router).await;
         Self { address, shared, server }
     }
 

@@ -33,7 +33,6 @@ use kube::Client;
 use kube::api::{Api, DeleteParams};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use video_upscale::api::conditions::{ConditionType, State as Word};
 use video_upscale::api::video_upscale::VideoUpscale;
@@ -183,11 +182,9 @@ struct Shared {
 
 impl Way {
     async fn open(client: Client) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared { client, writes: AtomicU32::new(0), cut: AtomicBool::new(false) });
         let router = Router::new().fallback(pass).with_state(Arc::clone(&shared));
-        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let (address, server) = way::open(router).await;
         Self { address, shared, server }
     }
 

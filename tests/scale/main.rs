@@ -16,6 +16,7 @@
     reason = "a panic is a test's verdict, and a test is its own edge"
 )]
 
+mod ends;
 mod fleet;
 mod kubelet;
 #[path = "../played/mod.rs"]
@@ -41,10 +42,6 @@ use watched::Watched;
 
 /// A cold start may take so long to its first decision.
 const MOST_START: Duration = Duration::from_secs(10);
-/// 99 of 100 freed GPUs have their next pod requested after so long.
-const MOST_NEXT: Duration = Duration::from_millis(250);
-/// Share of the ends that have to come at their time, else the rate was not reached.
-const PUNCTUAL: f64 = 0.95;
 /// Nothing is written for so long before the rest counts.
 const QUIET: Duration = Duration::from_secs(3);
 /// Longest time in which everything of a phase happens.
@@ -60,8 +57,10 @@ struct Size {
     segments: u32,
     /// GPUs that are not full.
     usable: u32,
-    ends_per_second: u32,
-    ends: u32,
+    /// Ends a second; the next one only where the API server is too slow for that many.
+    ends_per_second: &'static [u32],
+    /// How long they come.
+    load: Duration,
     rest: Duration,
     /// Writes for a segment, on average. Of a short run's ends fewer are told in one status.
     most_writes: f64,
@@ -75,8 +74,8 @@ const WHOLE: Size = Size {
     parallelism: 8,
     segments: 120,
     usable: 256,
-    ends_per_second: 50,
-    ends: 3000,
+    ends_per_second: &[50, 25, 12, 6],
+    load: Duration::from_secs(60),
     rest: Duration::from_secs(600),
     most_writes: 4.0,
     strict: true,
@@ -88,8 +87,8 @@ const SMALL: Size = Size {
     parallelism: 4,
     segments: 40,
     usable: 48,
-    ends_per_second: 20,
-    ends: 100,
+    ends_per_second: &[20],
+    load: Duration::from_secs(5),
     rest: Duration::from_secs(8),
     most_writes: 6.0,
     strict: false,
@@ -234,7 +233,7 @@ impl World {
         let usable = usize::try_from(self.size.usable).unwrap();
         eventually("every GPU has its pod", LIMIT, async || kubelet.ready() >= usable).await?;
         println!("  {usable} GPUs have their pods after {:.1?}", began.elapsed());
-        faults.extend(self.ends(&way, &kubelet).await?);
+        faults.extend(ends::measure(self, &way, &kubelet).await?);
         println!("  resident memory of the controller at most: {} MiB", most_resident(running.0.id()));
         if faults.is_empty() { Ok(()) } else { Err(faults.join("\n    ")) }
     }
@@ -264,52 +263,7 @@ impl World {
         Ok((!writes.is_empty()).then(|| format!("written at rest: {writes:?}")))
     }
 
-    /// Segments end at their rate, and every freed GPU gets its next pod.
-    async fn ends(&self, way: &Watched, kubelet: &Kubelet) -> Result<Vec<String>, String> {
-        way.forget();
-        let began = Instant::now();
-        let mut turns = tokio::time::interval(Duration::from_secs(1) / self.size.ends_per_second);
-        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
-        let (mut ended, mut missed) = (0, 0);
-        while ended < self.size.ends {
-            turns.tick().await;
-            if kubelet.end_one() {
-                ended += 1;
-            } else {
-                missed += 1;
-            }
-        }
-        let rate = f64::from(ended) / began.elapsed().as_secs_f64();
-        let asked = |way: &Watched| way.reads() + way.kinds().values().sum::<u32>();
-        println!(
-            "  {:.0} requests a second meanwhile",
-            f64::from(asked(way)) / began.elapsed().as_secs_f64()
-        );
-        let all = usize::try_from(ended).unwrap();
-        eventually("every freed GPU has its next pod", LIMIT, async || way.waits().len() >= all).await?;
-        eventually("every end is counted", LIMIT, async || self.succeeded().await >= ended).await?;
-        eventually("nothing is written any more", LIMIT, async || way.quiet_for() >= QUIET).await?;
-        println!("  {ended} ends at {rate:.1} a second; {missed} times none was there to end");
-        let next = spread("terminal event delivered -> create request sent", way.waits());
-        spread("of these times the API server's, for each write", way.answers());
-        let (writes, reads) = (way.kinds(), way.reads());
-        let per_segment = f64::from(writes.values().sum::<u32>()) / f64::from(ended);
-        let reads = f64::from(reads) / f64::from(ended);
-        println!("  {per_segment:.2} writes and {reads:.2} reads for a finished segment: {writes:?}");
-        let mut faults = Vec::new();
-        let most = self.size.most_writes;
-        if per_segment > most {
-            faults.push(format!("{per_segment:.2} writes for a segment, more than {most}"));
-        }
-        if self.size.strict {
-            faults.extend(beyond("a freed GPU's next pod", next, MOST_NEXT));
-            if rate < f64::from(self.size.ends_per_second) * PUNCTUAL {
-                faults.push(format!("only {rate:.1} ends a second"));
-            }
-        }
-        Ok(faults)
-    }
-
+    /// Segments of all jobs that are done.
     async fn succeeded(&self) -> u32 {
         let jobs: Api<VideoUpscale> = Api::namespaced(self.client.clone(), &self.namespace());
         let jobs = jobs.list(&ListParams::default()).await.unwrap();
@@ -329,14 +283,6 @@ impl World {
         let volumes: Api<k8s_openapi::api::core::v1::PersistentVolume> = Api::all(self.client.clone());
         volumes.delete(&self.name, &DeleteParams::default()).await.unwrap();
     }
-}
-
-/// Prints how times are spread, and answers the 99th percentile.
-fn spread(what: &str, mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    let at = |share: usize| times[(times.len() - 1) * share / 100];
-    println!("  {what}: P50 {:.1?}, P99 {:.1?}, most {:.1?}", at(50), at(99), at(100));
-    at(99)
 }
 
 fn beyond(what: &str, took: Duration, most: Duration) -> Option<String> {

@@ -15,7 +15,6 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::WatchEvent;
 use kube::{Client, ResourceExt};
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use video_upscale::api::keys;
 
@@ -37,7 +36,7 @@ struct Shared {
 
 struct Seen {
     writes: BTreeMap<String, u32>,
-    reads: u32,
+    reads: BTreeMap<String, u32>,
     last: Instant,
     first_claim: Option<Instant>,
     /// Pods of which it was delivered that their engine has ended, by UID.
@@ -53,11 +52,9 @@ struct Seen {
 impl Watched {
     /// Opens it.
     pub async fn open(client: Client) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let seen = Seen {
             writes: BTreeMap::new(),
-            reads: 0,
+            reads: BTreeMap::new(),
             last: Instant::now(),
             first_claim: None,
             ended: BTreeSet::new(),
@@ -67,7 +64,7 @@ impl Watched {
         };
         let shared = Arc::new(Shared { client, seen: Mutex::new(seen) });
         let router = Router::new().fallback(pass).with_state(Arc::clone(&shared));
-        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let (address, server) = way::open(router).await;
         Self { address, shared, server }
     }
 
@@ -75,7 +72,7 @@ impl Watched {
     pub fn forget(&self) {
         let mut seen = self.shared.seen.lock().unwrap();
         seen.writes.clear();
-        seen.reads = 0;
+        seen.reads.clear();
         seen.first_claim = None;
         seen.waits.clear();
         seen.answers.clear();
@@ -86,9 +83,9 @@ impl Watched {
         self.shared.seen.lock().unwrap().writes.clone()
     }
 
-    /// Reads, the starts of watches among them.
-    pub fn reads(&self) -> u32 {
-        self.shared.seen.lock().unwrap().reads
+    /// Reads of each kind, the starts of watches among them.
+    pub fn reads(&self) -> BTreeMap<String, u32> {
+        self.shared.seen.lock().unwrap().reads.clone()
     }
 
     /// How long ago the last write was.
@@ -128,7 +125,7 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
         shared.seen.lock().unwrap().answers.push(asked.elapsed());
         return answer;
     }
-    shared.seen.lock().unwrap().reads += 1;
+    *shared.seen.lock().unwrap().reads.entry(way::what(&request)).or_default() += 1;
     let uri = request.uri();
     let query = uri.query().unwrap_or_default();
     let of_pods =
