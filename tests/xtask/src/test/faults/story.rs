@@ -11,7 +11,7 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use video_upscale::api::conditions::{ConditionType, find};
 use video_upscale::api::keys;
-use video_upscale::api::quantity::MIB;
+use video_upscale::api::quantity::{GIB, MIB};
 use video_upscale::api::report::Report;
 
 use super::MODEL;
@@ -30,6 +30,8 @@ const LIMIT: Duration = Duration::from_secs(300);
 const SETTLED: Duration = Duration::from_secs(180);
 /// How many times as large the film becomes.
 const SCALE: u32 = 2;
+/// Less memory that came back than this the agent keeps to itself until its next heartbeat (`publish/change.rs`).
+const UNTOLD: u64 = 2 * GIB;
 /// The film, and what becomes of it.
 const SOURCE: &str = "short.mkv";
 const RESULT: &str = "out.mkv";
@@ -96,7 +98,7 @@ pub struct Story<'a> {
 }
 
 impl<'a> Story<'a> {
-    /// A tenant with so many seconds of film, once the agents tell of every card as it is; `spec` is merged into the spec of
+    /// A tenant with so many seconds of film, once the agents tell of every card about as it is; `spec` is merged into the spec of
     /// the job to come.
     pub async fn begin(
         bed: &'a Bed,
@@ -113,7 +115,10 @@ impl<'a> Story<'a> {
         for node in bed.nodes() {
             let as_they_are = |report: &Report| {
                 let here = cards.iter().filter(|card| card.node == node);
-                { here }.all(|card| gpu(report, &card.uuid).is_ok_and(|gpu| gpu.free == Some(card.free)))
+                { here }.all(|card| {
+                    let told = gpu(report, &card.uuid).ok().and_then(|gpu| gpu.free);
+                    told.is_some_and(|told| told.abs_diff(card.free) < UNTOLD)
+                })
             };
             Told::of(client, node).until("nothing moves", SETTLED, as_they_are).await?;
         }
