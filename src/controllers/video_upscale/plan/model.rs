@@ -178,6 +178,13 @@ fn a_demand_is_served_again_while_a_segments_engine_has_ended_and_anothers_pod_h
 }
 
 #[test]
+fn a_create_that_nobody_answered_is_not_forgotten_when_a_later_pass_stops_half_way() {
+    let mut chances = vec![Chance::Pass(0), Chance::Stall, Chance::Pass(0), Chance::Place, Chance::Switch];
+    chances.extend([Chance::Stall, Chance::Late(9), Chance::Tenant(Wish::Suspend(true)), Chance::Pass(9)]);
+    lives_through("PerSegment", &chances);
+}
+
+#[test]
 fn an_undisturbed_job_ends_well_and_every_segment_was_done() {
     let mut cluster = Cluster::new("PerSegment");
     for _ in 0..60 {

@@ -193,9 +193,8 @@ impl Case<'_> {
             return Verdict::Unknown;
         }
         if self.blame.need.is_some() {
-            // Alone on the card, though by its own figures an empty one would have done.
-            let fits = self.need_at_most().is_some_and(|most| most <= capacity.saturating_sub(ROUNDING));
-            return if fits { Verdict::Unknown } else { Verdict::OwnDemand };
+            // Alone on the card as it seems, though by its own rounded figures an empty one would have done.
+            return if self.fits_alone() { Verdict::Unknown } else { Verdict::OwnDemand };
         }
         let nearly_all = peak >= capacity.saturating_sub(capacity / 10);
         match self.text.kind {

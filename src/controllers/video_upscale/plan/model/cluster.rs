@@ -101,8 +101,12 @@ impl Cluster {
                 break;
             }
         }
-        self.observed.memory = if all && through { plan.memory } else { Memory::default() };
+        // Of a pass that stopped nothing is remembered, and nothing forgotten; a dead controller forgets everything.
+        if all && through {
+            self.observed.memory = plan.memory;
+        }
         if !all {
+            self.observed.memory = Memory::default();
             self.observed.actor = format!("a{}", self.clock);
             self.stood.clear();
         }

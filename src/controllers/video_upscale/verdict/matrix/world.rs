@@ -10,7 +10,7 @@ use super::super::*;
 use crate::api::quantity::{GIB, MIB};
 use crate::api::report::{Attribution, Kind};
 use crate::api::worker::Code;
-use crate::controllers::video_upscale::oom_text::threshold;
+use crate::controllers::video_upscale::oom_text::{ROUNDING, threshold};
 
 /// Whose fault an injected end is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -226,9 +226,11 @@ impl World {
             && others >= threshold(self.total)
     }
 
-    /// Whether the message says what the failing process itself held.
+    /// Whether the message says what the failing process itself held, and that an empty card would not have done either: its
+    /// figures are rounded.
     pub fn tells_its_own(&self) -> bool {
-        self.text == Text::OwnFigure
+        let missing = (self.own + self.requested).saturating_sub(self.total - self.reserved);
+        self.text == Text::OwnFigure && missing > ROUNDING
     }
 
     /// What the engine leaves.
