@@ -146,7 +146,10 @@ pub async fn an_engine_without_host_memory_works_in_pieces(bed: &Bed, client: &C
     // Who arrives has left before, with all that was theirs: the profile comes after.
     let story = Story::begin(bed, client, "lean", LEAN_SECONDS, json!({"profile": "lean"})).await?;
     let profiles: Api<UpscaleProfile> = Api::all(client.clone());
-    let mut lean = profiles.get("flashvsr").await.context("read the profile")?;
+    // A chart that has just been installed offers it a moment later.
+    let offered = await_condition(profiles.clone(), "flashvsr", |it: Option<&UpscaleProfile>| it.is_some());
+    let offered = tokio::time::timeout(SILENCE, offered).await.context("wait for the profile")??;
+    let mut lean = offered.context("the profile has gone")?;
     lean.metadata = kube::core::ObjectMeta {
         name: Some("lean".into()),
         labels: Some([(TENANT.to_owned(), story.namespace().to_owned())].into()),
