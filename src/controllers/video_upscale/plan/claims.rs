@@ -27,10 +27,9 @@ pub fn plan(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) -> Held {
             continue;
         }
         let history = draft.history(segment, film.first_step());
-        let open = segment < film.total
-            && attempt >= history.made
-            && !draft.done.contains(segment)
-            && !draft.failed.contains(segment);
+        let unsettled =
+            segment < film.total && !draft.done.contains(segment) && !draft.failed.contains(segment);
+        let open = unsettled && attempt >= history.made;
         let due = open && !held.contains(&segment) && wanted::offers(draft, job, film, grant.step);
         let completed = due && !draft.is_refused() && complete(draft, job, film, claim);
         let undone = !completed && draft.may_undo(claim);
@@ -38,7 +37,8 @@ pub fn plan(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>) -> Held {
             // What was known of its attempt is recorded: it has no pod.
             draft.free_now(claim, None);
         }
-        if open && !undone {
+        // Also of an attempt that counts no more: its pod may still be on its way.
+        if unsettled && !undone {
             held.insert(segment);
         }
     }

@@ -185,6 +185,18 @@ fn a_create_that_nobody_answered_is_not_forgotten_when_a_later_pass_stops_half_w
 }
 
 #[test]
+fn a_round_that_begins_while_a_pod_is_being_made_waits_for_it() {
+    let mut chances = vec![Chance::Stall, Chance::Place, Chance::Stall, Chance::Stall];
+    chances.extend([
+        Chance::Run(0, Fate::NeedsMoreThanTheCard),
+        Chance::Pass(3),
+        Chance::Place,
+        Chance::Pass(2),
+    ]);
+    lives_through("Uniform", &chances);
+}
+
+#[test]
 fn an_undisturbed_job_ends_well_and_every_segment_was_done() {
     let mut cluster = Cluster::new("PerSegment");
     for _ in 0..60 {
