@@ -8,7 +8,7 @@
 mod accidents;
 pub mod attempts;
 pub mod film;
-mod neighbours;
+pub mod neighbours;
 mod outcome;
 mod safety;
 mod transcript;

@@ -12,7 +12,7 @@ use video_upscale::api::conditions::{ConditionType, find};
 use video_upscale::api::keys;
 use video_upscale::api::quantity::{MIB, display};
 
-use super::neighbours::{Neighbours, WEIGHTS, hold};
+use super::neighbours::{Neighbours, WEIGHTS_MIB, hold};
 use super::transcript::Transcript;
 use crate::bed::Bed;
 use crate::job::Job;
@@ -50,8 +50,7 @@ impl<'a> Accidents<'a> {
         let spoilt = filled.iter().filter(|gpu| gpu.node == node && gpu.model.contains(model));
         let spoilt: Vec<GpuState> = spoilt.take(SPOILS.len()).cloned().collect();
         for (gpu, spoil) in spoilt.iter().zip(SPOILS) {
-            let gpu_name = gpu.uuid.parse().context("read the card's UUID")?;
-            bed.control(&gpu.node)?.run(&Command::Engine { gpu: gpu_name, spoil, runs: Some(1) })?;
+            engine(bed, gpu, spoil, Some(1))?;
             println!("the next run on GPU #{} of {} is spoilt: {spoil:?}", gpu.index, gpu.node);
         }
         Ok(Self { bed, filled, spoilt })
@@ -100,24 +99,23 @@ impl<'a> Accidents<'a> {
     fn engine_works_on(&self, gpu: &GpuState, neighbours: &Neighbours<'_>) -> bool {
         let other = self.spoilt.iter().any(|spoilt| spoilt.uuid == gpu.uuid) || neighbours.concern(gpu);
         let [holder] = gpu.holders.as_slice() else { return false };
-        !other && holder.bytes >= WEIGHTS * MIB
+        !other && holder.bytes >= WEIGHTS_MIB * MIB
     }
 
-    /// Gives back what is left and lets every engine work well.
+    /// Lets every engine work well. Cards that are still full empty when the neighbours move out.
     ///
     /// # Errors
     /// When a driver refuses.
     pub fn undo(self) -> Result<()> {
-        for gpu in &self.filled {
-            self.bed.release(&gpu.node, &gpu.uuid)?;
-        }
-        for gpu in &self.spoilt {
-            let gpu_name = gpu.uuid.parse().context("read the card's UUID")?;
-            let well = Command::Engine { gpu: gpu_name, spoil: Spoil::None, runs: None };
-            self.bed.control(&gpu.node)?.run(&well)?;
-        }
-        Ok(())
+        self.spoilt.iter().try_for_each(|gpu| engine(self.bed, gpu, Spoil::None, None))
     }
+}
+
+/// How engines work on a card, for so many runs or until told otherwise.
+fn engine(bed: &Bed, gpu: &GpuState, spoil: Spoil, runs: Option<u32>) -> Result<()> {
+    let uuid = gpu.uuid.parse().context("read the card's UUID")?;
+    bed.control(&gpu.node)?.run(&Command::Engine { gpu: uuid, spoil, runs })?;
+    Ok(())
 }
 
 /// The job's pod that has that card.

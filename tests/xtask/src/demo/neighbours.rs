@@ -19,7 +19,7 @@ use crate::job::Job;
 /// Memory that a neighbour leaves free, MiB.
 const LEFT_FREE_MIB: u64 = 1536;
 /// An engine that holds less still loads its weights, and so will want more, MiB.
-pub const WEIGHTS: u64 = 3 * 1024;
+pub const WEIGHTS_MIB: u64 = 3 * 1024;
 /// What an engine may take while its neighbour is still starting, MiB; much less than it lacks.
 const STILL_GROWS_MIB: u64 = 1024;
 /// What the engine truly needs on the misjudged card, percent of the published formula.
@@ -122,7 +122,7 @@ impl<'a> Neighbours<'a> {
     /// Whether exactly one process is on the card, holds less than the engine's weights, and so will want more.
     fn engine_grows_on(&self, gpu: &GpuState) -> bool {
         let [holder] = gpu.holders.as_slice() else { return false };
-        !self.concern(gpu) && holder.bytes < WEIGHTS * MIB
+        !self.concern(gpu) && holder.bytes < WEIGHTS_MIB * MIB
     }
 
     /// Everybody leaves; cards need what the formula says.

@@ -18,6 +18,7 @@ use super::MODEL;
 use crate::bed::Bed;
 use crate::demo::attempts::{Attempt, Attempts};
 use crate::demo::film::Film;
+use crate::demo::neighbours::WEIGHTS_MIB;
 use crate::demo::watch::Watch;
 use crate::job::{Job, manifest, summary};
 use crate::test::agent::told::{Told, gpu};
@@ -35,8 +36,6 @@ const UNTOLD: u64 = 2 * GIB;
 /// The film, and what becomes of it.
 const SOURCE: &str = "short.mkv";
 const RESULT: &str = "out.mkv";
-/// An engine that holds less still loads its weights, and so will want more.
-const WEIGHTS_MIB: u64 = 3 * 1024;
 
 /// What the attempt after the accident must be. Each is at the same step.
 #[derive(Clone, Copy, Debug)]
