@@ -253,13 +253,15 @@ impl World {
         eventually("nothing is written any more", LIMIT, async || way.quiet_for() >= QUIET).await?;
         way.forget();
         let before = self.nodes.reports();
-        tokio::time::sleep(self.size.rest).await;
-        let moved = self.nodes.reports() - before;
+        let began = Instant::now();
+        let moved = || self.nodes.reports() - before;
+        let enough = u64::from(self.size.nodes) / 8;
+        eventually("enough reports move", self.size.rest + LIMIT, async || {
+            began.elapsed() >= self.size.rest && moved() >= enough
+        })
+        .await?;
         let writes = way.kinds();
-        println!("  {:?} at rest, in which {moved} reports moved: writes {writes:?}", self.size.rest);
-        if moved < u64::from(self.size.nodes) / 8 {
-            return Ok(Some(format!("only {moved} reports moved")));
-        }
+        println!("  {:.1?} at rest, in which {} reports moved: writes {writes:?}", began.elapsed(), moved());
         Ok((!writes.is_empty()).then(|| format!("written at rest: {writes:?}")))
     }
 

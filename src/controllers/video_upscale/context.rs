@@ -11,7 +11,8 @@ use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 
 use super::error::Error;
-use super::memory::{Memory, since};
+use super::job::Identity;
+use super::memory::{Memory, after, since};
 use super::pace::{Paces, Timing};
 use super::plan::{Lesson, Offer, Volumes};
 use super::pods::Release;
@@ -87,8 +88,8 @@ pub struct Known {
     pub volumes: Volumes,
     /// The release of its namespace, if not ours.
     pub other_release: Option<String>,
-    /// Until when it is believed.
-    pub until: Option<Timestamp>,
+    /// When it was asked, and until when it is believed.
+    pub span: Option<(Timestamp, Timestamp)>,
 }
 
 /// What a context is made of.
@@ -198,18 +199,21 @@ impl Context {
         self.with(key, |remembered| remembered.memory.doubt(attempt.segment, attempt.attempt, until));
     }
 
-    /// What is known of a namespace and of claims in it, if it is still believed.
-    pub fn known(&self, namespace: &str, claims: &BTreeSet<String>, now: Timestamp) -> Option<Known> {
+    /// What is known of the namespace of a job and of claims in it, if it is still believed. Whoever labels a namespace or
+    /// makes a claim and then the job wants it to be seen: only what was asked since then will do.
+    pub fn known(&self, job: &Identity, claims: &BTreeSet<String>, now: Timestamp) -> Option<Known> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = known.get(&(namespace.to_owned(), claims.clone()))?;
-        known.until.filter(|until| *until > now).map(|_| known.clone())
+        let known = known.get(&(job.key.namespace.clone(), claims.clone()))?;
+        // Told in whole seconds, rounded down.
+        let since = after(job.created, Duration::from_secs(1));
+        known.span.filter(|(asked, until)| *asked >= since && *until > now).map(|_| known.clone())
     }
 
     /// Keeps what is known of a namespace and of claims in it.
     pub fn keep_known(&self, namespace: &str, claims: BTreeSet<String>, known: Known, now: Timestamp) {
         let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MOST_KNOWN {
-            all.retain(|_, known| known.until.is_some_and(|until| until > now));
+            all.retain(|_, known| known.span.is_some_and(|(_, until)| until > now));
         }
         if all.len() < MOST_KNOWN {
             all.insert((namespace.to_owned(), claims), known);

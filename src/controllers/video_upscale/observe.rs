@@ -56,7 +56,7 @@ pub async fn observe(seen: &JobKey, ctx: &Context, now: Timestamp) -> Result<Opt
         .into_iter()
         .any(|kind| super::plan::status::is_true(&status, kind));
     let profile = profile(&object, ctx, &key).await?;
-    let known = known(ctx, &key, job.as_ref().ok().filter(|_| !over), &profile, now).await?;
+    let known = known(ctx, &identity, job.as_ref().ok().filter(|_| !over), &profile, now).await?;
     let gpus = pods.iter().filter_map(|pod| pod.gpu.clone());
     let last_pods = gpus.map(|gpu| (gpu.clone(), ctx.fleet.last_pods(&gpu))).collect();
     let views = pods
@@ -186,7 +186,7 @@ async fn frozen(ctx: &Context, key: &JobKey, revision: &str) -> Result<Option<Up
 /// a job that has ended.
 async fn known(
     ctx: &Context,
-    key: &JobKey,
+    identity: &Identity,
     job: Option<&Job>,
     profile: &Profile,
     now: Timestamp,
@@ -195,14 +195,15 @@ async fn known(
     let mut names = BTreeSet::from([job.source_claim.clone(), job.destination_claim.clone()]);
     let models = profile.usable().and_then(|(spec, _)| spec.engine.models.as_ref()?.claim.clone());
     names.extend(models);
-    if let Some(known) = ctx.known(&key.namespace, &names, now) {
+    if let Some(known) = ctx.known(identity, &names, now) {
         return Ok(known);
     }
-    let volumes: Volumes = volumes::observe(ctx, &key.namespace, &names).await?;
-    let other_release = other_release(ctx, &key.namespace).await?;
+    let namespace = &identity.key.namespace;
+    let volumes: Volumes = volumes::observe(ctx, namespace, &names).await?;
+    let other_release = other_release(ctx, namespace).await?;
     let believed = if volumes.missing.is_empty() { BELIEVED } else { BELIEVED_MISSING };
-    let known = Known { volumes, other_release, until: Some(after(now, believed)) };
-    ctx.keep_known(&key.namespace, names, known.clone(), now);
+    let known = Known { volumes, other_release, span: Some((now, after(now, believed))) };
+    ctx.keep_known(namespace, names, known.clone(), now);
     Ok(known)
 }
 
@@ -306,6 +307,32 @@ pub(crate) mod tests {
             let found = other_release(&context(&api, clusterwide), "media").await.unwrap();
             assert_eq!(found, expected, "{name}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_job_hears_of_its_surroundings_as_they_were_when_it_came_and_shares_what_it_hears() {
+        let api = FakeApi::default();
+        let ctx = context(&api, true);
+        let label = |release: &str| {
+            let labels = json!({keys::RELEASE: release});
+            api.put("/api/v1/namespaces/media", json!({"metadata": {"name": "media", "labels": labels}}));
+        };
+        let observed = observed(json!({}));
+        let job = observed.job.as_ref().unwrap();
+        let created = observed.identity.created;
+        let at = |seconds: u64| after(created, std::time::Duration::from_secs(seconds));
+        let asked_by = async |created: Timestamp, now: Timestamp| {
+            let identity = Identity { created, ..observed.identity.clone() };
+            known(&ctx, &identity, Some(job), &observed.profile, now).await.unwrap().other_release
+        };
+        label(&observed.release.name);
+        assert_eq!(asked_by(at(0), at(2)).await, None);
+        label("theirs");
+        assert_eq!(asked_by(at(0), at(3)).await, None, "an old job asked just now");
+        assert_eq!(asked_by(at(1), at(3)).await, None, "one that had come before it asked");
+        let theirs = Some("theirs".to_owned());
+        assert_eq!(asked_by(at(2), at(3)).await, theirs, "one that may have come after the label");
+        assert_eq!(asked_by(at(0), at(4)).await, theirs, "the old one hears of it, too");
     }
 
     fn profiles() -> BTreeMap<String, UpscaleProfile> {
