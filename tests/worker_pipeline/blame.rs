@@ -98,3 +98,35 @@ fn a_cut_that_cannot_be_read_again_is_not_the_engines_fault() {
     }
     bench.finish(1, 1).expect_done();
 }
+
+#[test]
+fn a_cut_that_was_stored_otherwise_is_not_the_engines_fault() {
+    let bench = Bench::new("stored");
+    DARK.make(&bench);
+    bench.probe(DARK.name, "out.mp4").expect_done();
+    let stored = bench.root().join("scratch/p0/in.mp4");
+    let [aside, lossy] = ["aside.mp4", "lossy.mp4"].map(|name| bench.root().join(name));
+    bench.cut(DARK.name, 1, 1);
+    bench.run_engine(1, &Engine::default());
+    std::fs::copy(&stored, &aside).unwrap();
+    for (options, why) in [
+        ("-vf lutrgb=r=val+1:enable='eq(n,7)' -c:v libx264rgb -qp 0", "picture 7 is another one"),
+        ("-c:v libx264 -crf 20 -pix_fmt yuv420p", "picture 0 is another one"),
+        ("-vf vflip -c:v libx264rgb -qp 0", "picture 0 is another one"),
+    ] {
+        let mut command = Command::new(&bench.ffmpeg);
+        command.args(["-nostdin", "-v", "error", "-y", "-i"]).arg(&aside);
+        command.args(options.split_whitespace()).args(["-fps_mode", "passthrough"]).arg(&lossy);
+        assert!(command.status().unwrap().success());
+        std::fs::rename(&lossy, &stored).unwrap();
+        let end = bench.finish(1, 1);
+        assert_eq!(end.code, Code::Internal, "{options}: {}", end.message);
+        assert!(
+            end.message.contains("of piece 0 is not what was cut") && end.message.contains(why),
+            "{}",
+            end.message
+        );
+    }
+    std::fs::rename(&aside, &stored).unwrap();
+    bench.finish(1, 1).expect_done();
+}

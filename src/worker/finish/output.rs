@@ -4,20 +4,23 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use crate::api::profile::{CodecName, InputKind, OutputKind, Range};
+use crate::api::profile::{CodecName, OutputKind, Range};
 use crate::api::worker::{Code, EngineOutput, FinishTask, piece_input, piece_output};
 use crate::profile::Picture;
 use crate::worker::colour::scale_name;
 use crate::worker::compare::{RAW, films, shrink};
+use crate::worker::cut;
 use crate::worker::failure::{Failure, Outcome, on_file};
 use crate::worker::ffmpeg::{Invocation, Tools};
 use crate::worker::folder::Mounts;
-use crate::worker::index::Index;
+use crate::worker::index::{HashLine, Index, read_hash_line};
 use crate::worker::media;
 use crate::worker::plan::Piece;
 
 /// Most pictures in a folder.
 const MAX_FILES: usize = 200_000;
+/// Most that hashes of a cut's pictures take, bytes: some 100 each.
+const MAX_HASHES_BYTES: u64 = 64 << 20;
 
 /// A piece's output that was proved.
 #[derive(Clone, Debug)]
@@ -194,7 +197,8 @@ fn png_size(path: &Path) -> Option<(u32, u32)> {
     start.starts_with(b"\x89PNG\r\n\x1a\n").then_some((side(width)?, side(height)?))
 }
 
-/// Holds each picture against what the engine read; both padded, so that they show the same.
+/// Holds each picture against what the engine read; both padded, so that they show the same. What it read is proved to be
+/// what was cut first: else its output says nothing about the engine.
 fn compare_with_input(
     tools: &Tools,
     mounts: &Mounts,
@@ -207,19 +211,40 @@ fn compare_with_input(
     output.input(&mut made, task.output.kind);
     made.args(["-map", "0:v:0", "-vf", &shrink(&output.read_as)]).args(RAW);
     let input = mounts.scratch_path(&piece_input(task.engine.kind, number));
+    let again = input.with_extension("again.framehash");
     let mut expected = tools.ffmpeg();
-    match task.engine.kind {
-        InputKind::Video => {
-            expected.input(&input);
-        }
-        InputKind::Pictures => {
-            expected.args(["-framerate", "25", "-start_number", "0", "-f", "image2"]);
-            expected.input(&input.join("%08d.png"));
-        }
-    }
+    cut::input(&mut expected, task.engine.kind, &input);
+    cut::hash_again(&mut expected, task.engine.kind, &again);
     expected.args(["-map", "0:v:0", "-vf", &shrink("")]).args(RAW);
     let what = format!("the engine's output of piece {number}");
-    films(&made, &expected, piece.read.frames(), Code::BadOutput, &what)
+    let compared = films(&made, &expected, piece.read.frames(), Code::BadOutput, &what);
+    let (handed_on, found) = (hashes(&cut::handed_on(&input))?, hashes(&again)?);
+    let wrong = |text: String| {
+        Failure::stop(
+            Code::Internal,
+            format!("the engine's input of piece {number} is not what was cut: {text}"),
+        )
+    };
+    if let Some(picture) = found.iter().zip(&handed_on).position(|(found, handed)| found != handed) {
+        return Err(wrong(format!("picture {picture} is another one")));
+    }
+    compared?;
+    if found.len() != handed_on.len() {
+        return Err(wrong(format!("{} pictures instead of {}", found.len(), handed_on.len())));
+    }
+    Ok(())
+}
+
+/// Hashes of pictures in a file.
+fn hashes(path: &Path) -> Outcome<Vec<String>> {
+    let mut text = String::new();
+    let file = File::open(path).map_err(on_file("open", path))?;
+    file.take(MAX_HASHES_BYTES).read_to_string(&mut text).map_err(on_file("read", path))?;
+    let hash = |line| match read_hash_line(line) {
+        HashLine::Picture { hash, .. } => Some(hash),
+        _ => None,
+    };
+    Ok(text.lines().filter_map(hash).collect())
 }
 
 #[cfg(test)]
