@@ -173,6 +173,7 @@ pub(super) fn pod(uid: &str, gpu: &str, stage: PodStage) -> PodFacts {
         uid: uid.into(),
         namespace: "media".into(),
         name: format!("pod-{uid}"),
+        job: None,
         node: Some("node-a".into()),
         gpu: Some(gpu.to_ascii_lowercase()),
         requests: PodRequests { cpu_millis: 1000, memory_bytes: GIB, ephemeral_bytes: 0 },

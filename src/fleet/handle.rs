@@ -16,6 +16,7 @@ use super::claim::{Claim, JobKey};
 use super::claims::{Claims, OwnWrites};
 use super::clock::Clock;
 use super::demand::{Demand, GpuRequirements, Outlook};
+use super::horizon::Horizon;
 use super::index::Fleet;
 pub use super::index::Matching;
 use super::node::NodeFacts;
@@ -51,7 +52,7 @@ pub struct Clients {
     pub recorder: Recorder,
 }
 
-/// Jobs that have to look again: a claim of theirs changed, their outlook did, or an agent spoke about their GPU.
+/// Jobs that have to look again: a claim or a pod of theirs changed, their outlook did, or an agent spoke about their GPU.
 /// A job may come more than once.
 pub type Wakes = mpsc::UnboundedReceiver<JobKey>;
 
@@ -78,6 +79,8 @@ struct Shared {
     changed: Notify,
     listeners: Mutex<Vec<Listener>>,
     filled: AtomicU8,
+    /// Of pods.
+    horizon: Horizon,
 }
 
 /// What the newest report says of one GPU.
@@ -116,6 +119,7 @@ impl FleetHandle {
             changed: Notify::new(),
             listeners: Mutex::default(),
             filled: AtomicU8::new(0),
+            horizon: Horizon::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -215,6 +219,11 @@ impl FleetHandle {
         let now = self.now();
         let all = self.lock().matching(wanted, now);
         Matching { host_bytes: all.host_bytes.map(|bytes| bytes.min(MOST_HOST_BYTES)), ..all }
+    }
+
+    /// How far pods have been heard of in this process: what is read must not be older.
+    pub fn horizon(&self) -> &Horizon {
+        &self.shared.horizon
     }
 
     /// Whether nodes, claims and pods have each been listed once. Nothing is decided before.

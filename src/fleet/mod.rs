@@ -17,6 +17,7 @@ pub(crate) mod fake_api;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod handle;
+mod horizon;
 pub mod index;
 mod news;
 pub mod node;
@@ -29,3 +30,4 @@ mod watch;
 
 pub use claims::{Claims, Error as ClaimError, Outcome};
 pub use handle::{Clients, FleetConfig, FleetHandle, GpuView, Matching, Wakes, run};
+pub use horizon::Horizon;

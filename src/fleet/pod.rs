@@ -1,7 +1,9 @@
 //! What the fleet keeps of a pod of ours: what it takes of its node, and whether it may still use its GPU.
 
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::claim::JobKey;
 use super::demand::PodRequests;
 use super::resource;
 use crate::api::keys::{self, Role};
@@ -15,6 +17,8 @@ pub struct PodFacts {
     pub namespace: String,
     /// Name.
     pub name: String,
+    /// The job that it belongs to.
+    pub job: Option<JobKey>,
     /// Node that it runs on, or is pinned to.
     pub node: Option<String>,
     /// UUID of its GPU, lower case.
@@ -51,12 +55,22 @@ impl PodFacts {
             uid: meta.uid.clone()?,
             namespace: meta.namespace.clone()?,
             name: meta.name.clone()?,
+            job: job_of(meta),
             node: spec.and_then(|spec| spec.node_name.clone().or_else(|| pinned_to(spec))),
             gpu: gpu.map(|uuid| uuid.to_ascii_lowercase()),
             requests: spec.map(requests).unwrap_or_default(),
             stage: stage(pod, role),
         })
     }
+}
+
+/// The job that a pod belongs to, by its controller.
+pub(super) fn job_of(meta: &ObjectMeta) -> Option<JobKey> {
+    let owners = meta.owner_references.iter().flatten();
+    let owner =
+        owners.into_iter().find(|owner| owner.controller == Some(true) && owner.kind == "VideoUpscale")?;
+    let namespace = meta.namespace.clone()?;
+    Some(JobKey { namespace, name: owner.name.clone(), uid: owner.uid.clone() })
 }
 
 fn stage(pod: &Pod, role: Role) -> PodStage {
@@ -147,6 +161,9 @@ mod tests {
             "metadata": {
                 "name": "holiday-9b1deb-00000-0000", "namespace": "media", "uid": "p1",
                 "labels": {keys::ROLE: "segment"}, "annotations": {keys::GPU_UUID: "GPU-5A"},
+                "ownerReferences": [
+                    {"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": "c"},
+                    {"apiVersion": keys::API_VERSION, "kind": "VideoUpscale", "name": "holiday", "uid": "j", "controller": true}],
             },
             "spec": {
                 "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
@@ -170,6 +187,8 @@ mod tests {
             PodRequests { cpu_millis: 2000, memory_bytes: 4 << 30, ephemeral_bytes: 1 << 30 }
         );
         assert_eq!((facts.node.as_deref(), facts.gpu.as_deref()), (Some("node-a"), Some("gpu-5a")));
+        let job = JobKey { namespace: "media".into(), name: "holiday".into(), uid: "j".into() };
+        assert_eq!(facts.job, Some(job));
     }
 
     #[test]

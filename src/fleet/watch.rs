@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::channel::mpsc::UnboundedSender;
@@ -16,11 +17,11 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use super::claim::Claim;
+use super::claim::{Claim, JobKey};
 use super::handle::{FleetHandle, Part};
 use super::news::{self, Notice};
 use super::node::NodeFacts;
-use super::pod::PodFacts;
+use super::pod::{PodFacts, job_of};
 use crate::api::keys;
 
 /// Without any event for so long, everything is listed anew.
@@ -122,7 +123,7 @@ fn read_claim(lease: &DeserializeGuard<Lease>) -> Claim {
     }
 }
 
-/// Watches our own pods, in all namespaces or in those that are given.
+/// Watches our own pods, in all namespaces or in those that are given, and wakes their jobs.
 pub(super) async fn pods(fleet: &FleetHandle, client: Client) {
     let namespaces = &fleet.config().watch_namespaces;
     let places: Vec<Option<&String>> =
@@ -150,22 +151,33 @@ async fn pods_of(
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(pod) | Event::Apply(pod) => {
+                fleet.horizon().heard_of(pod.meta().resource_version.as_deref());
                 listed.extend(pod.uid().map(|uid| (uid, ())));
-                let Some(facts) = pod.0.ok().as_ref().and_then(PodFacts::of) else { return };
-                fleet.lock().apply_pod(facts);
+                let job = job_of(pod.meta());
+                if let Some(facts) = pod.0.ok().as_ref().and_then(PodFacts::of) {
+                    fleet.lock().apply_pod(facts);
+                }
+                fleet.wake(job);
             }
-            Event::Delete(pod) => fleet.lock().remove_pod(&pod.uid().unwrap_or_default()),
+            Event::Delete(pod) => {
+                fleet.horizon().heard_of(pod.meta().resource_version.as_deref());
+                fleet.lock().remove_pod(&pod.uid().unwrap_or_default());
+                fleet.wake(job_of(pod.meta()));
+            }
             Event::InitDone => {
-                {
+                let jobs: Vec<JobKey> = {
                     let mut fleet = fleet.lock();
                     let here = fleet
                         .pods()
                         .filter(|pod| namespace.is_none_or(|namespace| pod.namespace == *namespace));
-                    let gone = here.filter(|pod| !listed.contains_key(&pod.uid)).map(|pod| pod.uid.clone());
-                    for uid in gone.collect::<Vec<_>>() {
-                        fleet.remove_pod(&uid);
+                    let gone = here.filter(|pod| !listed.contains_key(&pod.uid)).cloned();
+                    let gone: Vec<Arc<PodFacts>> = gone.collect();
+                    for pod in &gone {
+                        fleet.remove_pod(&pod.uid);
                     }
-                }
+                    gone.iter().filter_map(|pod| pod.job.clone()).collect()
+                };
+                fleet.wake(jobs);
                 if std::mem::take(&mut first)
                     && waiting.fetch_sub(1, std::sync::atomic::Ordering::AcqRel) == 1
                 {

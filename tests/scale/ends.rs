@@ -81,8 +81,9 @@ async fn load(
         }
     }
     let rate = f64::from(ended) / began.elapsed().as_secs_f64();
-    let asked: u32 = way.reads().values().chain(way.kinds().values()).sum();
-    let asked = f64::from(asked) / began.elapsed().as_secs_f64();
+    let written = usize::try_from(way.kinds().values().sum::<u32>()).unwrap();
+    let asked = way.reads().values().map(Vec::len).sum::<usize>() + written;
+    let asked = asked as f64 / began.elapsed().as_secs_f64();
     let all = usize::try_from(ended).unwrap();
     eventually("every freed GPU has its next pod", LIMIT, async || way.waits().len() >= all).await?;
     let counted = before + ended;
@@ -94,10 +95,12 @@ async fn load(
     );
     let next = spread("  terminal event delivered -> create request sent", way.waits());
     let answer = spread("  of these times the API server's, for each write", way.answers());
-    let (written, read) = (way.kinds(), way.reads());
+    let written = way.kinds();
     let writes = f64::from(written.values().sum::<u32>()) / f64::from(ended);
     println!("    {writes:.2} writes for a finished segment: {written:?}");
-    println!("    reads: {read:?}");
+    for (what, times) in way.reads() {
+        spread(&format!("  {what}, {} times", times.len()), times);
+    }
     Ok(Load { ended, rate, next, answer, writes })
 }
 

@@ -36,7 +36,8 @@ struct Shared {
 
 struct Seen {
     writes: BTreeMap<String, u32>,
-    reads: BTreeMap<String, u32>,
+    /// How long the API server took to answer reads of each kind.
+    reads: BTreeMap<String, Vec<Duration>>,
     last: Instant,
     first_claim: Option<Instant>,
     /// Pods of which it was delivered that their engine has ended, by UID.
@@ -83,8 +84,8 @@ impl Watched {
         self.shared.seen.lock().unwrap().writes.clone()
     }
 
-    /// Reads of each kind, the starts of watches among them.
-    pub fn reads(&self) -> BTreeMap<String, u32> {
+    /// How long the API server took to answer reads of each kind, and to begin watches.
+    pub fn reads(&self) -> BTreeMap<String, Vec<Duration>> {
         self.shared.seen.lock().unwrap().reads.clone()
     }
 
@@ -125,12 +126,19 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
         shared.seen.lock().unwrap().answers.push(asked.elapsed());
         return answer;
     }
-    *shared.seen.lock().unwrap().reads.entry(way::what(&request)).or_default() += 1;
     let uri = request.uri();
     let query = uri.query().unwrap_or_default();
-    let of_pods =
-        *request.method() == Method::GET && uri.path().ends_with("/pods") && query.contains("watch=");
+    let watches = query.contains("watch=");
+    let of_pods = watches && *request.method() == Method::GET && uri.path().ends_with("/pods");
+    let how = match (watches, query.contains("resourceVersionMatch=NotOlderThan")) {
+        (true, _) => ", watch",
+        (_, true) => ", not older than heard of",
+        _ => "",
+    };
+    let what = format!("{}{how}", way::what(&request));
+    let asked = Instant::now();
     let answer = forward(&shared.client, request).await;
+    shared.seen.lock().unwrap().reads.entry(what).or_default().push(asked.elapsed());
     if of_pods { answer.map(|body| looked_at(shared, body)) } else { answer }
 }
 

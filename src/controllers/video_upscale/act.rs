@@ -177,9 +177,14 @@ async fn create_pod(
     }
     let answer = tokio::time::timeout(CREATE, api.create(&params, pod)).await;
     match answer.map_err(|_elapsed| Error::Silence { pod: name.clone() })? {
-        Ok(_) => Ok(()),
+        Ok(made) => {
+            ctx.fleet.horizon().heard_of(made.metadata.resource_version.as_deref());
+            Ok(())
+        }
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
             let there = api.get_opt(&name).await.map_err(failed)?;
+            let version = there.as_ref().and_then(|there| there.metadata.resource_version.as_deref());
+            ctx.fleet.horizon().heard_of(version);
             let ours = there.is_none_or(|there| {
                 there.owner_references().iter().any(|owner| owner.uid == identity.key.uid)
             });

@@ -26,8 +26,7 @@ use std::time::Duration;
 
 use futures::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
@@ -35,8 +34,9 @@ use kube::{Api, Client, ResourceExt};
 
 pub use context::{Context, Known, Parts};
 use error::Error;
+use observe::Sight;
+use plan::{Observed, Plan};
 
-use crate::api::keys;
 use crate::api::video_upscale::VideoUpscale;
 use crate::controllers::attempts::spread;
 use crate::fleet::claim::JobKey;
@@ -101,16 +101,28 @@ async fn pass(object: &Guarded, key: &JobKey, ctx: &Context, now: Timestamp) -> 
         let name = format!("{}/{}", key.namespace, key.name);
         return Err(Error::Undecodable { name, message: invalid.error.clone() });
     }
-    let Some(observed) = observe::observe(key, ctx, now).await? else {
+    let Some((observed, plan)) = planned(key, ctx, now).await? else {
         ctx.fleet.drop_demand(key);
         return Ok(Action::await_change());
     };
-    let plan = plan::plan(&observed, now);
     let requeue = plan.requeue;
     let figures = figures::figures(&observed, &plan, now);
     act::act(&observed.identity, plan, ctx, now).await?;
     figures.count(&ctx.telemetry.metrics);
     Ok(requeue.map_or_else(Action::await_change, |pause| Action::requeue(spread(pause, &key.uid))))
+}
+
+/// Observes and plans; `None` if there is no such job. Most passes need no more than what has been heard of; a plan that
+/// rests on more is made again from what is there now.
+async fn planned(key: &JobKey, ctx: &Context, now: Timestamp) -> Result<Option<(Observed, Plan)>, Error> {
+    let Some(observed) = observe::observe(key, ctx, Sight::Heard, now).await? else { return Ok(None) };
+    let plan = plan::plan(&observed, now);
+    if !plan::rests_on_the_present(&observed, &plan) {
+        return Ok(Some((observed, plan)));
+    }
+    let Some(observed) = observe::observe(key, ctx, Sight::Present, now).await? else { return Ok(None) };
+    let plan = plan::plan(&observed, now);
+    Ok(Some((observed, plan)))
 }
 
 fn key_of(object: &Guarded) -> Option<JobKey> {
@@ -125,32 +137,21 @@ pub fn error_policy(object: Arc<Guarded>, error: &Error, ctx: Arc<Context>) -> A
 }
 
 /// The controller of one namespace, or of all, before it runs; its store fills once it does. Jobs look again when their
-/// object or one of their pods changes, and when the fleet says so: `wakes`.
+/// object changes, and when the fleet says so, which watches pods: `wakes`.
 pub fn controller(
     watch: &Client,
     namespace: Option<&str>,
     wakes: impl Stream<Item = JobKey> + Send + 'static,
 ) -> (Controller<Guarded>, Store<Guarded>) {
-    let jobs: Api<Guarded> = scoped(watch, namespace);
-    let pods: Api<PartialObjectMeta<Pod>> = scoped(watch, namespace);
-    let ours = watcher::Config::default().labels(keys::JOB_UID);
+    let jobs: Api<Guarded> = match namespace {
+        Some(namespace) => Api::namespaced(watch.clone(), namespace),
+        None => Api::all(watch.clone()),
+    };
     let controller = Controller::new(jobs, watcher::Config::default())
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
-        .owns(pods, ours)
         .reconcile_on(wakes.map(|job| ObjectRef::new(&job.name).within(&job.namespace)));
     let store = controller.store();
     (controller, store)
-}
-
-fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
-    K::DynamicType: Default,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    }
 }
 
 /// Runs a controller until the shutdown.
@@ -195,6 +196,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::api::keys;
     use crate::fleet::fake_api::FakeApi;
     use crate::fleet::{FleetConfig, FleetHandle};
 

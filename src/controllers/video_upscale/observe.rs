@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::ListParams;
+use kube::api::{ListParams, VersionMatch};
 use kube::core::DeserializeGuard;
 use kube::{Api, ResourceExt};
 
@@ -32,13 +32,27 @@ const BELIEVED_MISSING: std::time::Duration = std::time::Duration::from_secs(2);
 /// Living jobs that the probe is told of at most; it sweeps nothing if there are more.
 const MOST_LIVE_JOBS: usize = 2000;
 
+/// How new what is observed of pods must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// No older than what this process has heard of, its own writes among it.
+    Heard,
+    /// As it is now.
+    Present,
+}
+
 /// Observes one job. `None` if it is gone, or another one of that name has come.
 ///
 /// # Errors
 /// If the API server does not answer, or the object cannot be read.
-pub async fn observe(seen: &JobKey, ctx: &Context, now: Timestamp) -> Result<Option<Observed>, Error> {
+pub async fn observe(
+    seen: &JobKey,
+    ctx: &Context,
+    sight: Sight,
+    now: Timestamp,
+) -> Result<Option<Observed>, Error> {
     let name = || format!("{}/{}", seen.namespace, seen.name);
-    let listed = list_pods(seen, ctx).await?;
+    let listed = list_pods(seen, ctx, sight).await?;
     let api: Api<DeserializeGuard<VideoUpscale>> = Api::namespaced(ctx.client.clone(), &seen.namespace);
     let object = api.get_opt(&seen.name).await.map_err(|source| Error::GetJob { name: name(), source })?;
     let Some(DeserializeGuard(object)) = object else { return Ok(None) };
@@ -101,11 +115,30 @@ pub async fn observe(seen: &JobKey, ctx: &Context, now: Timestamp) -> Result<Opt
     }))
 }
 
-async fn list_pods(key: &JobKey, ctx: &Context) -> Result<Vec<Pod>, Error> {
+async fn list_pods(key: &JobKey, ctx: &Context, sight: Sight) -> Result<Vec<Pod>, Error> {
     let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &key.namespace);
     let ours = ListParams::default().labels(&format!("{}={}", keys::JOB_UID, key.uid));
+    let horizon = ctx.fleet.horizon();
+    let heard = horizon.version().filter(|_| sight == Sight::Heard).map(|version| ListParams {
+        version_match: Some(VersionMatch::NotOlderThan),
+        resource_version: Some(version),
+        ..ours.clone()
+    });
+    let answer = match &heard {
+        Some(heard) => match api.list(heard).await {
+            Err(kube::Error::Api(status)) if matches!(status.code, 410 | 504) => {
+                tracing::warn!(job = %key.name, error = %status, "pods are read as they are now");
+                horizon.forget();
+                api.list(&ours).await
+            }
+            answer => answer,
+        },
+        None => api.list(&ours).await,
+    };
     let failed = |source| Error::ListPods { name: format!("{}/{}", key.namespace, key.name), source };
-    Ok(api.list(&ours).await.map_err(failed)?.items)
+    let list = answer.map_err(failed)?;
+    horizon.heard_of(list.metadata.resource_version.as_deref());
+    Ok(list.items)
 }
 
 /// The profile as the job began with it; before that, the one that it names or that is the default.

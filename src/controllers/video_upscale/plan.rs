@@ -11,6 +11,7 @@ mod estimate;
 mod film;
 mod finale;
 mod needs;
+mod present;
 mod probe;
 mod segment_pods;
 pub mod segments;
@@ -45,6 +46,7 @@ use crate::api::video_upscale::VideoUpscaleStatus;
 use crate::fleet::claim::Claim;
 use crate::fleet::demand::{Demand, Outlook};
 use draft::Draft;
+pub use present::rests_on_the_present;
 
 /// Everything a plan is made from.
 #[derive(Clone, Debug)]
@@ -57,7 +59,7 @@ pub struct Observed {
     pub status: VideoUpscaleStatus,
     /// The profile.
     pub profile: Profile,
-    /// Own pods, listed live before the object was read, by name.
+    /// Own pods, by name: read before the object was, and at least all that this process has heard of.
     pub pods: Vec<SeenPod>,
     /// Claims of this job.
     pub claims: Vec<Claim>,

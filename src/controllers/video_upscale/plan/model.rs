@@ -1,6 +1,6 @@
 //! A cluster in a few lines, and plans against it: pods end as chance has it, GPUs are given as the fleet would, the
 //! controller dies after any prefix of its changes and forgets everything, notes of an attempt vanish with its pod. The
-//! tenant suspends, changes the spec, asks for another try, deletes; claims are seen late. Another controller is at work
+//! tenant suspends, changes the spec, asks for another try, deletes; claims and pods are seen late. Another controller is at work
 //! on the same job, and creates of pods come through long after they were sent.
 
 #![expect(clippy::arithmetic_side_effects, reason = "a test counts small numbers")]
@@ -9,7 +9,7 @@ mod cluster;
 
 use proptest::prelude::*;
 
-use self::cluster::Cluster;
+use self::cluster::{Cluster, Late};
 use super::status;
 use crate::api::conditions::ConditionType;
 use crate::api::video_upscale::DegradationPolicy;
@@ -34,6 +34,8 @@ enum Chance {
     Pass(usize),
     /// The same, with claims as they were a pass ago.
     Late(usize),
+    /// The same, with pods no newer than heard of, and claims now or as they were a pass ago.
+    Behind(usize, bool),
     /// The fleet serves the demand.
     Place,
     /// A pass whose first create of a pod gets no answer.
@@ -78,6 +80,7 @@ fn any_chance() -> impl Strategy<Value = Chance> {
     prop_oneof![
         4 => (0usize..12).prop_map(Chance::Pass),
         1 => (0usize..12).prop_map(Chance::Late),
+        2 => (0usize..12, any::<bool>()).prop_map(|(prefix, claims)| Chance::Behind(prefix, claims)),
         2 => Just(Chance::Place),
         1 => Just(Chance::Stall),
         1 => Just(Chance::Land),
@@ -104,8 +107,9 @@ fn lives_through(consistency: &'static str, chances: &[Chance]) {
     let mut cluster = Cluster::new(consistency);
     for chance in chances {
         match chance {
-            Chance::Pass(prefix) => cluster.pass(*prefix, false),
-            Chance::Late(prefix) => cluster.pass(*prefix, true),
+            Chance::Pass(prefix) => cluster.pass(*prefix, Late::default()),
+            Chance::Late(prefix) => cluster.pass(*prefix, Late { claims: true, pods: false }),
+            Chance::Behind(prefix, claims) => cluster.pass(*prefix, Late { claims: *claims, pods: true }),
             Chance::Tenant(wish) => cluster.wish(*wish),
             Chance::Place => cluster.place(),
             Chance::Stall => cluster.stall(),
@@ -120,9 +124,9 @@ fn lives_through(consistency: &'static str, chances: &[Chance]) {
     let deleting = cluster.observed.identity.deleting;
     for _ in 0..400 {
         cluster.wait(15);
-        cluster.pass(usize::MAX, false);
+        cluster.pass(usize::MAX, Late::default());
         cluster.place();
-        cluster.pass(usize::MAX, false);
+        cluster.pass(usize::MAX, Late::default());
         for which in 0..4 {
             cluster.run(which, Fate::Succeeds);
         }
@@ -133,11 +137,11 @@ fn lives_through(consistency: &'static str, chances: &[Chance]) {
     assert!(cluster.is_over() || deleting, "{:?} {:?}", cluster.observed.status, cluster.claims);
     for _ in 0..4 {
         cluster.wait(15);
-        cluster.pass(usize::MAX, false);
+        cluster.pass(usize::MAX, Late::default());
     }
     assert!(cluster.claims.is_empty(), "nothing is held after the end: {:?}", cluster.claims);
     let before = cluster.observed.status.clone();
-    cluster.pass(usize::MAX, false);
+    cluster.pass(usize::MAX, Late::default());
     assert_eq!(before, cluster.observed.status, "a pass over an unchanged world changes nothing");
 }
 
@@ -201,9 +205,9 @@ fn an_undisturbed_job_ends_well_and_every_segment_was_done() {
     let mut cluster = Cluster::new("PerSegment");
     for _ in 0..60 {
         cluster.wait(5);
-        cluster.pass(usize::MAX, false);
+        cluster.pass(usize::MAX, Late::default());
         cluster.place();
-        cluster.pass(usize::MAX, false);
+        cluster.pass(usize::MAX, Late::default());
         for which in 0..3 {
             cluster.run(which, Fate::Succeeds);
         }

@@ -6,5 +6,6 @@ mod beginning;
 mod degrading;
 mod life;
 mod pacing;
+mod present;
 mod sizes;
 mod starts;

@@ -8,7 +8,7 @@ use super::super::fixtures::{
     at, claim, container, end, engine_failed, out_of_memory, probed, segment, single, terminated,
 };
 use super::super::segments::Segments;
-use super::super::{Change, HEARTBEAT, Memory, Observed, Plan, plan, status};
+use super::super::{Change, HEARTBEAT, Memory, Observed, Plan, plan, rests_on_the_present, status};
 use super::{Fate, Wish};
 use crate::api::conditions::ConditionType;
 use crate::api::keys::Role;
@@ -29,10 +29,20 @@ struct Create {
     since: i64,
 }
 
-/// The controller that is not at work: its name, what it remembers, its own sight of claims.
+/// What a pass sees no newer than it was heard of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Late {
+    /// Claims, as the pass before saw them.
+    pub claims: bool,
+    /// Pods.
+    pub pods: bool,
+}
+
+/// The controller that is not at work: its name, what it remembers and has heard of, its own sight of claims.
 struct Other {
     actor: String,
     memory: Memory,
+    heard: BTreeMap<String, SeenPod>,
     stood: BTreeMap<String, (Claim, i64)>,
     demand: Option<Demand>,
 }
@@ -42,6 +52,8 @@ pub struct Cluster {
     /// Claims as the pass before saw them.
     before: Vec<Claim>,
     pub pods: BTreeMap<String, (SeenPod, Stage)>,
+    /// Pods as the controller at work has heard of them.
+    heard: BTreeMap<String, SeenPod>,
     pub claims: BTreeMap<String, Claim>,
     /// Claims as the sweeper first saw them, and when.
     stood: BTreeMap<String, (Claim, i64)>,
@@ -75,12 +87,14 @@ impl Cluster {
             observed,
             before: Vec::new(),
             pods: BTreeMap::new(),
+            heard: BTreeMap::new(),
             claims: BTreeMap::new(),
             stood: BTreeMap::new(),
             demand: None,
             other: Other {
                 actor: "b".into(),
                 memory: Memory::default(),
+                heard: BTreeMap::new(),
                 stood: BTreeMap::new(),
                 demand: None,
             },
@@ -91,7 +105,7 @@ impl Cluster {
     }
 
     /// A pass of which that many changes go through before the controller dies, 9 or more: all.
-    pub fn pass(&mut self, prefix: usize, late: bool) {
+    pub fn pass(&mut self, prefix: usize, late: Late) {
         let plan = self.plan(late);
         let all = prefix >= 9;
         let mut through = true;
@@ -109,6 +123,8 @@ impl Cluster {
             self.observed.memory = Memory::default();
             self.observed.actor = format!("a{}", self.clock);
             self.stood.clear();
+            // Its successor lists everything before it does anything.
+            self.heard = self.now();
         }
         self.sweep();
         self.check();
@@ -117,7 +133,7 @@ impl Cluster {
     /// A pass whose first create of a segment's pod gets no answer, which ends it.
     pub fn stall(&mut self) {
         self.land();
-        for change in self.plan(false).changes {
+        for change in self.plan(Late::default()).changes {
             if let Change::CreatePod { pod, claim: Some(claim) } = change {
                 if let Some(claim) = self.own(&claim) {
                     let holder = claim.holder.clone().unwrap();
@@ -150,9 +166,10 @@ impl Cluster {
 
     /// The other controller goes on.
     pub fn switch(&mut self) {
-        let Other { actor, memory, stood, demand } = &mut self.other;
+        let Other { actor, memory, heard, stood, demand } = &mut self.other;
         std::mem::swap(actor, &mut self.observed.actor);
         std::mem::swap(memory, &mut self.observed.memory);
+        std::mem::swap(heard, &mut self.heard);
         std::mem::swap(stood, &mut self.stood);
         std::mem::swap(demand, &mut self.demand);
     }
@@ -165,13 +182,25 @@ impl Cluster {
         }
     }
 
-    fn plan(&mut self, late: bool) -> Plan {
+    fn now(&self) -> BTreeMap<String, SeenPod> {
+        self.pods.iter().map(|(name, (pod, _))| (name.clone(), pod.clone())).collect()
+    }
+
+    fn plan(&mut self, late: Late) -> Plan {
         self.wait(1);
-        self.observed.pods = self.pods.values().map(|(pod, _)| pod.clone()).collect();
         let now: Vec<Claim> = self.claims.values().cloned().collect();
         let before = std::mem::replace(&mut self.before, now.clone());
-        self.observed.claims = if late { before } else { now };
-        let plan = plan(&self.observed, at(self.clock));
+        self.observed.claims = if late.claims { before } else { now };
+        if !late.pods {
+            self.heard = self.now();
+        }
+        self.observed.pods = self.heard.values().cloned().collect();
+        let mut plan = plan(&self.observed, at(self.clock));
+        if rests_on_the_present(&self.observed, &plan) {
+            self.heard = self.now();
+            self.observed.pods = self.heard.values().cloned().collect();
+            plan = super::super::plan(&self.observed, at(self.clock));
+        }
         // A deletion that falls into the gap between two watches makes no event.
         let timer = plan.requeue.is_some_and(|pause| pause <= HEARTBEAT);
         let finished = |status| status::is_true(status, ConditionType::Finished);
@@ -227,11 +256,17 @@ impl Cluster {
         match change {
             Change::CreatePod { pod, claim: Some(claim) } => {
                 let Some(own) = self.own(&claim) else { return false };
-                self.make(pod.metadata.name.clone().unwrap(), &own);
+                let name = pod.metadata.name.clone().unwrap();
+                if !self.pods.contains_key(&name) {
+                    self.make(name.clone(), &own);
+                }
+                // Also if it was there already: whose it is was read.
+                self.heard.insert(name.clone(), self.pods[&name].0.clone());
             }
             Change::CreatePod { pod, claim: None } => {
                 let merge = single(&self.observed, Role::Merge, 0, &json!({"phase": "Running"}));
                 let name = pod.metadata.name.clone().unwrap();
+                self.heard.insert(name.clone(), merge.clone());
                 assert!(self.pods.insert(name, (merge, Stage::Fresh)).is_none(), "made twice");
             }
             Change::RecordStatus(status) => {
