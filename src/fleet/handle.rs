@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::channel::mpsc;
 use futures::future::{Either, select};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::runtime::events::Recorder;
 use tokio::sync::Notify;
@@ -20,6 +21,7 @@ use super::horizon::Horizon;
 use super::index::Fleet;
 pub use super::index::Matching;
 use super::node::NodeFacts;
+use super::own_pods::OwnPods;
 use super::place::Placement;
 use super::snapshot::Snapshot;
 use super::{allocator, news, sweeper, watch};
@@ -81,6 +83,7 @@ struct Shared {
     filled: AtomicU8,
     /// Of pods.
     horizon: Horizon,
+    own_pods: OwnPods,
 }
 
 /// What the newest report says of one GPU.
@@ -120,6 +123,7 @@ impl FleetHandle {
             listeners: Mutex::default(),
             filled: AtomicU8::new(0),
             horizon: Horizon::default(),
+            own_pods: OwnPods::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -224,6 +228,19 @@ impl FleetHandle {
     /// How far pods have been heard of in this process: what is read must not be older.
     pub fn horizon(&self) -> &Horizon {
         &self.shared.horizon
+    }
+
+    /// Notes that this process has made the pod of an attempt. Its job is not told of it again: it looks when something
+    /// becomes of the pod, or when nothing does for too long.
+    pub fn made_pod(&self, meta: &ObjectMeta) {
+        self.horizon().heard_of(meta.resource_version.as_deref());
+        self.shared.own_pods.made(meta);
+    }
+
+    /// Takes in that a pod is heard of. Whether its job has to look again.
+    pub(super) fn hear_of_pod(&self, meta: &ObjectMeta) -> bool {
+        self.horizon().heard_of(meta.resource_version.as_deref());
+        self.shared.own_pods.is_news(meta)
     }
 
     /// Whether nodes, claims and pods have each been listed once. Nothing is decided before.

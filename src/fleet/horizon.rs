@@ -1,4 +1,4 @@
-//! How far this process has heard of objects of one kind, so that no read brings it back to an earlier time.
+//! How far this process has heard of objects of one kind, or of one object, so that no read brings it back to an earlier time.
 //!
 //! A read that is "not older than" a version comes out of the API server's memory at once. One without a version has to be
 //! the newest: the server asks etcd how far all kinds together are, and waits until etcd has told it that nothing of this
@@ -26,6 +26,12 @@ impl Horizon {
         (version > 0).then(|| version.to_string())
     }
 
+    /// Whether something of that version is as new. What is no number is not.
+    pub fn is_reached_by(&self, version: Option<&str>) -> bool {
+        let version: Option<u64> = version.and_then(|version| version.parse().ok());
+        version.is_some_and(|version| version >= self.0.load(Ordering::Acquire))
+    }
+
     /// An API server knows nothing so new: it lags, or its store was restored from an earlier time.
     pub fn forget(&self) {
         self.0.store(0, Ordering::Release);
@@ -45,6 +51,8 @@ mod tests {
         {
             horizon.heard_of(heard);
             assert_eq!(horizon.version().as_deref(), Some(version), "{heard:?}");
+            assert!(horizon.is_reached_by(Some(version)) && horizon.is_reached_by(Some("11")));
+            assert!(!["2", "x", ""].into_iter().any(|older| horizon.is_reached_by(Some(older))));
         }
         horizon.forget();
         assert_eq!(horizon.version(), None);

@@ -210,12 +210,14 @@ impl Fleet {
         self.pods.insert(pod.uid.clone(), Arc::new(pod));
     }
 
-    /// Forgets a pod that is gone.
-    pub fn remove_pod(&mut self, uid: &str) {
-        if let Some(node) = self.pods.remove(uid).and_then(|pod| pod.node.clone()) {
-            strike(&mut self.pods_on, &node, uid);
-            self.mark(&node);
+    /// Forgets a pod that is gone; what was known of it.
+    pub fn remove_pod(&mut self, uid: &str) -> Option<Arc<PodFacts>> {
+        let pod = self.pods.remove(uid)?;
+        if let Some(node) = &pod.node {
+            strike(&mut self.pods_on, node, uid);
+            self.mark(node);
         }
+        Some(pod)
     }
 
     /// Takes in what a job asks for; patience goes on. Answers whether anything changed.

@@ -21,6 +21,7 @@ mod horizon;
 pub mod index;
 mod news;
 pub mod node;
+mod own_pods;
 pub mod place;
 pub mod pod;
 pub mod resource;

@@ -21,7 +21,7 @@ use super::claim::{Claim, JobKey};
 use super::handle::{FleetHandle, Part};
 use super::news::{self, Notice};
 use super::node::NodeFacts;
-use super::pod::{PodFacts, job_of};
+use super::pod::{PodFacts, PodStage, job_of};
 use crate::api::keys;
 
 /// Without any event for so long, everything is listed anew.
@@ -151,18 +151,18 @@ async fn pods_of(
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(pod) | Event::Apply(pod) => {
-                fleet.horizon().heard_of(pod.meta().resource_version.as_deref());
+                let news = fleet.hear_of_pod(pod.meta());
                 listed.extend(pod.uid().map(|uid| (uid, ())));
-                let job = job_of(pod.meta());
+                let job = job_of(pod.meta()).filter(|_| news);
                 if let Some(facts) = pod.0.ok().as_ref().and_then(PodFacts::of) {
                     fleet.lock().apply_pod(facts);
                 }
                 fleet.wake(job);
             }
             Event::Delete(pod) => {
-                fleet.horizon().heard_of(pod.meta().resource_version.as_deref());
-                fleet.lock().remove_pod(&pod.uid().unwrap_or_default());
-                fleet.wake(job_of(pod.meta()));
+                fleet.hear_of_pod(pod.meta());
+                let before = fleet.lock().remove_pod(&pod.uid().unwrap_or_default());
+                fleet.wake(job_of(pod.meta()).filter(|_| is_news(before.as_deref())));
             }
             Event::InitDone => {
                 let jobs: Vec<JobKey> = {
@@ -175,7 +175,7 @@ async fn pods_of(
                     for pod in &gone {
                         fleet.remove_pod(&pod.uid);
                     }
-                    gone.iter().filter_map(|pod| pod.job.clone()).collect()
+                    gone.iter().filter(|pod| is_news(Some(pod))).filter_map(|pod| pod.job.clone()).collect()
                 };
                 fleet.wake(jobs);
                 if std::mem::take(&mut first)
@@ -188,6 +188,11 @@ async fn pods_of(
         fleet.touch();
     })
     .await;
+}
+
+/// Whether it tells a job anything that a pod is gone which was last heard of like that: of an end it has heard before.
+fn is_news(before: Option<&PodFacts>) -> bool {
+    before.is_none_or(|pod| pod.stage != PodStage::Ended)
 }
 
 fn ours() -> watcher::Config {
@@ -270,6 +275,45 @@ mod tests {
         let lists = api.lock().asked.iter().filter(|asked| *asked == "GET /api/v1/nodes").count();
         assert!((2..20).contains(&lists), "{lists} lists in a minute");
         assert!(fleet.node_facts("node-a").is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn jobs_look_again_when_their_pods_come_or_go_unless_that_says_nothing_new() {
+        let api = FakeApi::default();
+        let fleet = handle();
+        let mut wakes = fleet.wakes(None);
+        let mut woken = async || {
+            let _elapsed = tokio::time::timeout(Duration::from_secs(60), pods(&fleet, api.client())).await;
+            let mut all = Vec::new();
+            while let Ok(job) = wakes.try_recv() {
+                all.push(job.name);
+            }
+            all.sort();
+            all.dedup();
+            all
+        };
+        for (name, phase) in [("works", "Running"), ("ended", "Succeeded"), ("made", "Pending")] {
+            let owner = json!({"apiVersion": keys::API_VERSION, "kind": "VideoUpscale", "name": format!("job-{name}"),
+                "uid": "j", "controller": true});
+            api.put(
+                &format!("/api/v1/pods/{name}"),
+                json!({"metadata": {"name": name, "namespace": "media", "uid": name, "ownerReferences": [owner],
+                    "labels": {keys::ROLE: "segment"}}, "spec": {"containers": []}, "status": {"phase": phase}}),
+            );
+        }
+        let made: Pod = serde_json::from_value(api.lock().objects["/api/v1/pods/made"].clone()).unwrap();
+        fleet.made_pod(&made.metadata);
+        let version = made.metadata.resource_version.clone();
+        assert_eq!(
+            woken().await,
+            ["job-ended", "job-made", "job-works"],
+            "listed twice: the second time it is news"
+        );
+        assert_eq!(fleet.horizon().version(), version);
+        fleet.made_pod(&made.metadata);
+        assert!(!fleet.hear_of_pod(&made.metadata), "once it is none");
+        api.lock().objects.clear();
+        assert_eq!(woken().await, ["job-made", "job-works"], "that an ended pod is gone says nothing");
     }
 
     #[tokio::test(start_paused = true)]

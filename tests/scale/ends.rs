@@ -24,21 +24,18 @@ struct Load {
     next: Duration,
     /// P99 of the API server's answers to writes.
     answer: Duration,
-    writes: f64,
+    writes: u32,
 }
 
 /// Lets engines end at the first of the rates that this machine's API server bears, and judges that one; of the others it
 /// says what they came to.
 pub async fn measure(world: &World, way: &Watched, kubelet: &Kubelet) -> Result<Vec<String>, String> {
-    let (mut before, mut faults) = (0, Vec::new());
+    let (mut before, mut writes, mut faults) = (0, 0, Vec::new());
     let rates = world.size.ends_per_second;
     for (place, wanted) in rates.iter().enumerate() {
         let load = load(world, way, kubelet, *wanted, before).await?;
         before += load.ended;
-        if load.writes > world.size.most_writes {
-            let (writes, most) = (load.writes, world.size.most_writes);
-            faults.push(format!("{writes:.2} writes for a segment, more than {most}"));
-        }
+        writes += load.writes;
         let reached = load.rate >= f64::from(*wanted) * PUNCTUAL;
         let last = place + 1 == rates.len();
         if !world.size.strict {
@@ -55,6 +52,11 @@ pub async fn measure(world: &World, way: &Watched, kubelet: &Kubelet) -> Result<
             "  THIS MACHINE IS TOO SLOW for {wanted} ends a second: its API server takes {:.0?} for a write",
             load.answer
         );
+    }
+    let (each, most) = (f64::from(writes) / f64::from(before), world.size.most_writes);
+    println!("  {each:.2} writes for a finished segment on average, limit {most}");
+    if each > most {
+        faults.push(format!("{each:.2} writes for a segment, more than {most}"));
     }
     Ok(faults)
 }
@@ -96,8 +98,8 @@ async fn load(
     let next = spread("  terminal event delivered -> create request sent", way.waits());
     let answer = spread("  of these times the API server's, for each write", way.answers());
     let written = way.kinds();
-    let writes = f64::from(written.values().sum::<u32>()) / f64::from(ended);
-    println!("    {writes:.2} writes for a finished segment: {written:?}");
+    let writes = written.values().sum::<u32>();
+    println!("    {:.2} writes for a finished segment: {written:?}", f64::from(writes) / f64::from(ended));
     for (what, times) in way.reads() {
         spread(&format!("  {what}, {} times", times.len()), times);
     }

@@ -178,7 +178,10 @@ async fn create_pod(
     let answer = tokio::time::timeout(CREATE, api.create(&params, pod)).await;
     match answer.map_err(|_elapsed| Error::Silence { pod: name.clone() })? {
         Ok(made) => {
-            ctx.fleet.horizon().heard_of(made.metadata.resource_version.as_deref());
+            match claim {
+                Some(_) => ctx.fleet.made_pod(&made.metadata),
+                None => ctx.fleet.horizon().heard_of(made.metadata.resource_version.as_deref()),
+            }
             Ok(())
         }
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
@@ -260,7 +263,9 @@ async fn write_status(
         "status": status,
     });
     let params = PatchParams::apply(keys::FIELD_MANAGER_JOB).force();
-    api.patch_status(&key.name, &params, &Patch::Apply(patch)).await.map(drop)
+    let written = api.patch_status(&key.name, &params, &Patch::Apply(patch)).await?;
+    ctx.written(key, written.metadata.resource_version.as_deref());
+    Ok(())
 }
 
 /// Gives a GPU back. That somebody else wrote the claim first is no failure: the next pass sees what it says now.

@@ -22,7 +22,7 @@ use crate::controllers::attempts::Attempts;
 use crate::controllers::profiles;
 use crate::fleet::claim::{AttemptId, JobKey};
 use crate::fleet::demand::GpuRequirements;
-use crate::fleet::{Claims, FleetHandle};
+use crate::fleet::{Claims, FleetHandle, Horizon};
 use crate::telemetry::Telemetry;
 
 /// Jobs remembered at most; the oldest answer is then asked for again.
@@ -74,11 +74,13 @@ struct Offered {
 }
 
 /// What the process knows of a job beside the API server; all of it can be asked for again.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Remembered {
     key: JobKey,
     memory: Memory,
     frozen: Option<UpscaleProfileSpec>,
+    /// The object as this process has written it last.
+    written: Horizon,
 }
 
 /// Answers about a job's surroundings that are believed for a while, by all jobs of that namespace on the same claims.
@@ -199,6 +201,16 @@ impl Context {
         self.with(key, |remembered| remembered.memory.doubt(attempt.segment, attempt.attempt, until));
     }
 
+    /// Notes the version of a job's object that this process has written.
+    pub fn written(&self, key: &JobKey, version: Option<&str>) {
+        self.with(key, |remembered| remembered.written.heard_of(version));
+    }
+
+    /// Whether an object of that version is no older than what this process has written of it.
+    pub fn is_heard(&self, key: &JobKey, version: Option<&str>) -> bool {
+        self.with(key, |remembered| remembered.written.is_reached_by(version))
+    }
+
     /// What is known of the namespace of a job and of claims in it, if it is still believed. Whoever labels a namespace or
     /// makes a claim and then the job wants it to be seen: only what was asked since then will do.
     pub fn known(&self, job: &Identity, claims: &BTreeSet<String>, now: Timestamp) -> Option<Known> {
@@ -285,7 +297,12 @@ impl Context {
         if all.len() >= MOST_JOBS && !all.contains_key(&key.uid) {
             all.clear();
         }
-        let fresh = || Remembered { key: key.clone(), memory: Memory::default(), frozen: None };
+        let fresh = || Remembered {
+            key: key.clone(),
+            memory: Memory::default(),
+            frozen: None,
+            written: Horizon::default(),
+        };
         change(all.entry(key.uid.clone()).or_insert_with(fresh))
     }
 }

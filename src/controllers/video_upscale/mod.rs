@@ -34,8 +34,7 @@ use kube::{Api, Client, ResourceExt};
 
 pub use context::{Context, Known, Parts};
 use error::Error;
-use observe::Sight;
-use plan::{Observed, Plan};
+use plan::{Observed, Plan, Sight};
 
 use crate::api::video_upscale::VideoUpscale;
 use crate::controllers::attempts::spread;
@@ -96,12 +95,15 @@ async fn walled<T>(
 }
 
 async fn pass(object: &Guarded, key: &JobKey, ctx: &Context, now: Timestamp) -> Result<Action, Error> {
-    if let Err(invalid) = &object.0 {
-        ctx.telemetry.metrics.undecodable.get_or_create(&[("kind", "VideoUpscale")]).inc();
-        let name = format!("{}/{}", key.namespace, key.name);
-        return Err(Error::Undecodable { name, message: invalid.error.clone() });
-    }
-    let Some((observed, plan)) = planned(key, ctx, now).await? else {
+    let job = match &object.0 {
+        Ok(job) => job,
+        Err(invalid) => {
+            ctx.telemetry.metrics.undecodable.get_or_create(&[("kind", "VideoUpscale")]).inc();
+            let name = format!("{}/{}", key.namespace, key.name);
+            return Err(Error::Undecodable { name, message: invalid.error.clone() });
+        }
+    };
+    let Some((observed, plan)) = planned(job, key, ctx, now).await? else {
         ctx.fleet.drop_demand(key);
         return Ok(Action::await_change());
     };
@@ -112,17 +114,31 @@ async fn pass(object: &Guarded, key: &JobKey, ctx: &Context, now: Timestamp) -> 
     Ok(requeue.map_or_else(Action::await_change, |pause| Action::requeue(spread(pause, &key.uid))))
 }
 
-/// Observes and plans; `None` if there is no such job. Most passes need no more than what has been heard of; a plan that
-/// rests on more is made again from what is there now.
-async fn planned(key: &JobKey, ctx: &Context, now: Timestamp) -> Result<Option<(Observed, Plan)>, Error> {
-    let Some(observed) = observe::observe(key, ctx, Sight::Heard, now).await? else { return Ok(None) };
-    let plan = plan::plan(&observed, now);
-    if !plan::rests_on_the_present(&observed, &plan) {
-        return Ok(Some((observed, plan)));
+/// Observes and plans, again with more that is as it is now where the plan needs it; `None` if there is no such job.
+async fn planned(
+    heard: &VideoUpscale,
+    key: &JobKey,
+    ctx: &Context,
+    now: Timestamp,
+) -> Result<Option<(Observed, Plan)>, Error> {
+    let mut sight = Sight::Heard;
+    let mut pods = observe::list_pods(key, ctx, sight).await?;
+    loop {
+        // Pods first, the object after.
+        let Some(object) = observe::object(heard, key, ctx, sight).await? else { return Ok(None) };
+        let Some(observed) = observe::observe(&object, pods.clone(), key, ctx, now).await? else {
+            return Ok(None);
+        };
+        let plan = plan::plan(&observed, now);
+        let needed = plan::needed(&observed, &plan);
+        if needed <= sight {
+            return Ok(Some((observed, plan)));
+        }
+        sight = needed;
+        if sight == Sight::Everything {
+            pods = observe::list_pods(key, ctx, sight).await?;
+        }
     }
-    let Some(observed) = observe::observe(key, ctx, Sight::Present, now).await? else { return Ok(None) };
-    let plan = plan::plan(&observed, now);
-    Ok(Some((observed, plan)))
 }
 
 fn key_of(object: &Guarded) -> Option<JobKey> {

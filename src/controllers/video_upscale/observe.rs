@@ -1,6 +1,7 @@
 //! Gathers everything that a plan is made from. Own pods are listed live and *then* the object is read: whatever an
 //! attempt recorded before its pod vanished is in the status that comes with the absence.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -14,7 +15,7 @@ use kube::{Api, ResourceExt};
 use super::error::Error;
 use super::job::{Identity, Job};
 use super::memory::after;
-use super::plan::{Observed, Profile, Volumes};
+use super::plan::{Observed, Profile, Sight, Volumes};
 use super::seen::SeenPod;
 use super::verdict::GpuView;
 use super::{Context, Known, nodes, volumes};
@@ -32,32 +33,42 @@ const BELIEVED_MISSING: std::time::Duration = std::time::Duration::from_secs(2);
 /// Living jobs that the probe is told of at most; it sweeps nothing if there are more.
 const MOST_LIVE_JOBS: usize = 2000;
 
-/// How new what is observed of pods must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sight {
-    /// No older than what this process has heard of, its own writes among it.
-    Heard,
-    /// As it is now.
-    Present,
-}
-
-/// Observes one job. `None` if it is gone, or another one of that name has come.
+/// The object of a job: as it was heard of, unless it has to be as it is now or this process has written it since. `None`
+/// if it is gone.
 ///
 /// # Errors
 /// If the API server does not answer, or the object cannot be read.
-pub async fn observe(
-    seen: &JobKey,
+pub async fn object<'h>(
+    heard: &'h VideoUpscale,
+    key: &JobKey,
     ctx: &Context,
     sight: Sight,
+) -> Result<Option<Cow<'h, VideoUpscale>>, Error> {
+    if sight == Sight::Heard && ctx.is_heard(key, heard.metadata.resource_version.as_deref()) {
+        return Ok(Some(Cow::Borrowed(heard)));
+    }
+    let name = || format!("{}/{}", key.namespace, key.name);
+    let api: Api<DeserializeGuard<VideoUpscale>> = Api::namespaced(ctx.client.clone(), &key.namespace);
+    let object = api.get_opt(&key.name).await.map_err(|source| Error::GetJob { name: name(), source })?;
+    let Some(DeserializeGuard(object)) = object else { return Ok(None) };
+    object
+        .map(|object| Some(Cow::Owned(object)))
+        .map_err(|e| Error::Undecodable { name: name(), message: e.error })
+}
+
+/// Observes what else there is of a job, whose pods were read before its object. `None` if another one of that name has come.
+///
+/// # Errors
+/// If the API server does not answer.
+pub async fn observe(
+    object: &VideoUpscale,
+    listed: Vec<Pod>,
+    seen: &JobKey,
+    ctx: &Context,
     now: Timestamp,
 ) -> Result<Option<Observed>, Error> {
     let name = || format!("{}/{}", seen.namespace, seen.name);
-    let listed = list_pods(seen, ctx, sight).await?;
-    let api: Api<DeserializeGuard<VideoUpscale>> = Api::namespaced(ctx.client.clone(), &seen.namespace);
-    let object = api.get_opt(&seen.name).await.map_err(|source| Error::GetJob { name: name(), source })?;
-    let Some(DeserializeGuard(object)) = object else { return Ok(None) };
-    let object = object.map_err(|e| Error::Undecodable { name: name(), message: e.error })?;
-    let identity = Identity::of(&object).ok_or_else(|| Error::Nameless { name: name() })?;
+    let identity = Identity::of(object).ok_or_else(|| Error::Nameless { name: name() })?;
     if identity.key.uid != seen.uid {
         return Ok(None);
     }
@@ -69,7 +80,7 @@ pub async fn observe(
     let over = [ConditionType::Complete, ConditionType::Failed]
         .into_iter()
         .any(|kind| super::plan::status::is_true(&status, kind));
-    let profile = profile(&object, ctx, &key).await?;
+    let profile = profile(object, ctx, &key).await?;
     let known = known(ctx, &identity, job.as_ref().ok().filter(|_| !over), &profile, now).await?;
     let gpus = pods.iter().filter_map(|pod| pod.gpu.clone());
     let last_pods = gpus.map(|gpu| (gpu.clone(), ctx.fleet.last_pods(&gpu))).collect();
@@ -115,11 +126,15 @@ pub async fn observe(
     }))
 }
 
-async fn list_pods(key: &JobKey, ctx: &Context, sight: Sight) -> Result<Vec<Pod>, Error> {
+/// The pods of a job: no older than heard of, or as they are now.
+///
+/// # Errors
+/// If the API server does not answer.
+pub async fn list_pods(key: &JobKey, ctx: &Context, sight: Sight) -> Result<Vec<Pod>, Error> {
     let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &key.namespace);
     let ours = ListParams::default().labels(&format!("{}={}", keys::JOB_UID, key.uid));
     let horizon = ctx.fleet.horizon();
-    let heard = horizon.version().filter(|_| sight == Sight::Heard).map(|version| ListParams {
+    let heard = horizon.version().filter(|_| sight < Sight::Everything).map(|version| ListParams {
         version_match: Some(VersionMatch::NotOlderThan),
         resource_version: Some(version),
         ..ours.clone()

@@ -46,7 +46,7 @@ use crate::api::video_upscale::VideoUpscaleStatus;
 use crate::fleet::claim::Claim;
 use crate::fleet::demand::{Demand, Outlook};
 use draft::Draft;
-pub use present::rests_on_the_present;
+pub use present::{Sight, needed};
 
 /// Everything a plan is made from.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ pub struct Observed {
     pub status: VideoUpscaleStatus,
     /// The profile.
     pub profile: Profile,
-    /// Own pods, by name: read before the object was, and at least all that this process has heard of.
+    /// Own pods, by name: read before the object was, as it is now or no older than heard of.
     pub pods: Vec<SeenPod>,
     /// Claims of this job.
     pub claims: Vec<Claim>,

@@ -133,7 +133,7 @@ impl World {
                 self.fleet.remove_claim(&gone);
             }
             Event::Pod { pod, card, stage, named } => self.pod(pod, card, stage, named),
-            Event::PodGone { pod } => self.fleet.remove_pod(&format!("p{pod}")),
+            Event::PodGone { pod } => drop(self.fleet.remove_pod(&format!("p{pod}"))),
             Event::Ask { job, sort, parallelism, segments } => self.ask(job, sort, parallelism, &segments),
             Event::Drop { job } => self.fleet.drop_demand(&job_of(job)),
             Event::Wait { seconds } => self.clock += if self.clock + seconds < 0 { 0 } else { seconds },

@@ -6,9 +6,10 @@
 use super::draft::Draft;
 use super::film::Film;
 use super::settle::Held;
-use super::{Change, segment_pods, wanted};
+use super::{Change, segment_pods, starts, wanted};
 use crate::api::keys::Role;
 use crate::controllers::video_upscale::job::Job;
+use crate::controllers::video_upscale::seen::Lack;
 use crate::fleet::claim::Claim;
 
 /// Completes or undoes; answers which segments are held afterwards, by a live pod or a claim.
@@ -62,6 +63,8 @@ fn complete(draft: &mut Draft<'_>, job: &Job, film: &Film<'_>, claim: &Claim) ->
     let history = draft.history(holder.segment, film.first_step());
     let Some(pod) = segment_pods::build(draft, job, film, holder, grant, &history) else { return false };
     draft.memory.note_made(holder.segment, holder.attempt, None);
+    // Nothing may become of it that anybody tells of.
+    draft.look_again(starts::limit(Lack::Node));
     draft.change(Change::CreatePod { pod: Box::new(pod), claim: Some(Box::new(claim.clone())) });
     true
 }

@@ -1,6 +1,6 @@
 //! A cluster in a few lines, and plans against it: pods end as chance has it, GPUs are given as the fleet would, the
 //! controller dies after any prefix of its changes and forgets everything, notes of an attempt vanish with its pod. The
-//! tenant suspends, changes the spec, asks for another try, deletes; claims and pods are seen late. Another controller is at work
+//! tenant suspends, changes the spec, asks for another try, deletes; claims, pods and status are seen late. Another controller is at work
 //! on the same job, and creates of pods come through long after they were sent.
 
 #![expect(clippy::arithmetic_side_effects, reason = "a test counts small numbers")]
@@ -34,7 +34,7 @@ enum Chance {
     Pass(usize),
     /// The same, with claims as they were a pass ago.
     Late(usize),
-    /// The same, with pods no newer than heard of, and claims now or as they were a pass ago.
+    /// The same, with pods and status no newer than heard of, and claims now or as they were a pass ago.
     Behind(usize, bool),
     /// The fleet serves the demand.
     Place,
@@ -108,8 +108,8 @@ fn lives_through(consistency: &'static str, chances: &[Chance]) {
     for chance in chances {
         match chance {
             Chance::Pass(prefix) => cluster.pass(*prefix, Late::default()),
-            Chance::Late(prefix) => cluster.pass(*prefix, Late { claims: true, pods: false }),
-            Chance::Behind(prefix, claims) => cluster.pass(*prefix, Late { claims: *claims, pods: true }),
+            Chance::Late(prefix) => cluster.pass(*prefix, Late { claims: true, rest: false }),
+            Chance::Behind(prefix, claims) => cluster.pass(*prefix, Late { claims: *claims, rest: true }),
             Chance::Tenant(wish) => cluster.wish(*wish),
             Chance::Place => cluster.place(),
             Chance::Stall => cluster.stall(),

@@ -8,10 +8,11 @@ use super::super::fixtures::{
     at, claim, container, end, engine_failed, out_of_memory, probed, segment, single, terminated,
 };
 use super::super::segments::Segments;
-use super::super::{Change, HEARTBEAT, Memory, Observed, Plan, plan, rests_on_the_present, status};
+use super::super::{Change, HEARTBEAT, Memory, Observed, Plan, Sight, needed, plan, status};
 use super::{Fate, Wish};
 use crate::api::conditions::ConditionType;
 use crate::api::keys::Role;
+use crate::api::video_upscale::VideoUpscaleStatus;
 use crate::api::worker::{Code, End, MergeFigures};
 use crate::controllers::video_upscale::seen::SeenPod;
 use crate::fleet::claim::Claim;
@@ -34,15 +35,22 @@ struct Create {
 pub struct Late {
     /// Claims, as the pass before saw them.
     pub claims: bool,
-    /// Pods.
-    pub pods: bool,
+    /// Pods and status.
+    pub rest: bool,
+}
+
+/// Pods and status as a controller has heard of them, its own writes among it.
+#[derive(Clone, Default)]
+struct Heard {
+    pods: BTreeMap<String, SeenPod>,
+    status: VideoUpscaleStatus,
 }
 
 /// The controller that is not at work: its name, what it remembers and has heard of, its own sight of claims.
 struct Other {
     actor: String,
     memory: Memory,
-    heard: BTreeMap<String, SeenPod>,
+    heard: Heard,
     stood: BTreeMap<String, (Claim, i64)>,
     demand: Option<Demand>,
 }
@@ -52,8 +60,9 @@ pub struct Cluster {
     /// Claims as the pass before saw them.
     before: Vec<Claim>,
     pub pods: BTreeMap<String, (SeenPod, Stage)>,
-    /// Pods as the controller at work has heard of them.
-    heard: BTreeMap<String, SeenPod>,
+    heard: Heard,
+    /// The status that the plan was made from.
+    base: VideoUpscaleStatus,
     pub claims: BTreeMap<String, Claim>,
     /// Claims as the sweeper first saw them, and when.
     stood: BTreeMap<String, (Claim, i64)>,
@@ -87,14 +96,15 @@ impl Cluster {
             observed,
             before: Vec::new(),
             pods: BTreeMap::new(),
-            heard: BTreeMap::new(),
+            heard: Heard::default(),
+            base: VideoUpscaleStatus::default(),
             claims: BTreeMap::new(),
             stood: BTreeMap::new(),
             demand: None,
             other: Other {
                 actor: "b".into(),
                 memory: Memory::default(),
-                heard: BTreeMap::new(),
+                heard: Heard::default(),
                 stood: BTreeMap::new(),
                 demand: None,
             },
@@ -182,8 +192,9 @@ impl Cluster {
         }
     }
 
-    fn now(&self) -> BTreeMap<String, SeenPod> {
-        self.pods.iter().map(|(name, (pod, _))| (name.clone(), pod.clone())).collect()
+    fn now(&self) -> Heard {
+        let pods = self.pods.iter().map(|(name, (pod, _))| (name.clone(), pod.clone())).collect();
+        Heard { pods, status: self.observed.status.clone() }
     }
 
     fn plan(&mut self, late: Late) -> Plan {
@@ -191,16 +202,25 @@ impl Cluster {
         let now: Vec<Claim> = self.claims.values().cloned().collect();
         let before = std::mem::replace(&mut self.before, now.clone());
         self.observed.claims = if late.claims { before } else { now };
-        if !late.pods {
-            self.heard = self.now();
-        }
-        self.observed.pods = self.heard.values().cloned().collect();
-        let mut plan = plan(&self.observed, at(self.clock));
-        if rests_on_the_present(&self.observed, &plan) {
-            self.heard = self.now();
-            self.observed.pods = self.heard.values().cloned().collect();
-            plan = super::super::plan(&self.observed, at(self.clock));
-        }
+        let truth = self.now();
+        let mut sight = if late.rest { Sight::Heard } else { Sight::Everything };
+        let plan = loop {
+            if sight >= Sight::Object {
+                self.heard.status = truth.status.clone();
+            }
+            if sight == Sight::Everything {
+                self.heard.pods = truth.pods.clone();
+            }
+            self.observed.status = self.heard.status.clone();
+            self.observed.pods = self.heard.pods.values().cloned().collect();
+            let plan = plan(&self.observed, at(self.clock));
+            let needed = needed(&self.observed, &plan);
+            if needed <= sight {
+                break plan;
+            }
+            sight = needed;
+        };
+        self.base = std::mem::replace(&mut self.observed.status, truth.status);
         // A deletion that falls into the gap between two watches makes no event.
         let timer = plan.requeue.is_some_and(|pause| pause <= HEARTBEAT);
         let finished = |status| status::is_true(status, ConditionType::Finished);
@@ -257,25 +277,32 @@ impl Cluster {
             Change::CreatePod { pod, claim: Some(claim) } => {
                 let Some(own) = self.own(&claim) else { return false };
                 let name = pod.metadata.name.clone().unwrap();
+                let done = Segments::parse(&self.observed.status.done);
+                assert!(!done.contains(own.holder.as_ref().unwrap().segment), "made again, and it is done");
                 if !self.pods.contains_key(&name) {
                     self.make(name.clone(), &own);
                 }
                 // Also if it was there already: whose it is was read.
-                self.heard.insert(name.clone(), self.pods[&name].0.clone());
+                self.heard.pods.insert(name.clone(), self.pods[&name].0.clone());
             }
             Change::CreatePod { pod, claim: None } => {
                 let merge = single(&self.observed, Role::Merge, 0, &json!({"phase": "Running"}));
                 let name = pod.metadata.name.clone().unwrap();
-                self.heard.insert(name.clone(), merge.clone());
+                self.heard.pods.insert(name.clone(), merge.clone());
                 assert!(self.pods.insert(name, (merge, Stage::Fresh)).is_none(), "made twice");
             }
             Change::RecordStatus(status) => {
+                if self.base != self.observed.status {
+                    return false;
+                }
                 let before = &self.observed.status;
                 assert!(!status::is_true(before, ConditionType::Complete), "an end is final");
                 if before.round == status.round {
                     let (old, new) = (Segments::parse(&before.done), Segments::parse(&status.done));
                     assert!(old.iter().all(|segment| new.contains(segment)), "what is done stays done");
                 }
+                self.heard.status.clone_from(&status);
+                self.base.clone_from(&status);
                 self.observed.status = *status;
             }
             Change::Release { claim, .. } => {

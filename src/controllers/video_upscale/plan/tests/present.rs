@@ -1,4 +1,4 @@
-//! Which plans are made again from what is there now.
+//! Which plans are made again from what is there now, and of what.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
@@ -8,9 +8,9 @@ use super::super::*;
 use crate::api::conditions::ConditionType;
 use crate::api::worker::Code;
 
-/// Whether the plan of that world is.
-fn rests(observed: &Observed) -> bool {
-    rests_on_the_present(observed, &plan(observed, at(20)))
+/// What the plan of that world needs to see as it is now.
+fn needs(observed: &Observed) -> Sight {
+    needed(observed, &plan(observed, at(20)))
 }
 
 /// A probed job with one claim, of segment 0, and a pod of that state on its GPU.
@@ -25,12 +25,12 @@ fn with_pod(status: &Value) -> Observed {
 
 #[test]
 fn what_was_seen_stays_true() {
-    assert!(!rests(&probed(json!({}))), "everything waits");
+    assert_eq!(needs(&probed(json!({}))), Sight::Heard, "everything waits");
     let mut granted = probed(json!({}));
     granted.claims = vec![claim(&granted.identity.key, 3, 0, "GPU-1")];
     assert_eq!(kinds(&plan(&granted, at(20)))[0], "create");
-    assert!(!rests(&granted), "a GPU is given and its pod is made");
-    assert!(!rests(&with_pod(&working())), "it works");
+    assert_eq!(needs(&granted), Sight::Object, "a GPU is given and its pod is made");
+    assert_eq!(needs(&with_pod(&working())), Sight::Heard, "it works");
     let ends = [
         ("free", engine_done()),
         ("free", succeeded()),
@@ -40,7 +40,7 @@ fn what_was_seen_stays_true() {
     for (first, status) in ends {
         let observed = with_pod(&status);
         assert_eq!(kinds(&plan(&observed, at(20)))[0], first, "{status}");
-        assert!(!rests(&observed), "{status}");
+        assert_eq!(needs(&observed), Sight::Heard, "{status}");
     }
 }
 
@@ -48,25 +48,25 @@ fn what_was_seen_stays_true() {
 fn what_was_not_seen_is_looked_for() {
     let mut vanished = with_pod(&working());
     vanished.pods.clear();
-    assert!(rests(&vanished), "a pod that was made is gone");
+    assert_eq!(needs(&vanished), Sight::Everything, "a pod that was made is gone");
     let mut unclaimed = with_pod(&working());
     unclaimed.claims.clear();
     assert_eq!(kinds(&plan(&unclaimed, at(20))), ["record", "delete"]);
-    assert!(rests(&unclaimed), "a pod works on a GPU that is not its own any more");
+    assert_eq!(needs(&unclaimed), Sight::Everything, "a pod works on a GPU that is not its own any more");
     let mut unused = probed(json!({"suspend": true}));
     unused.claims = vec![claim(&unused.identity.key, 3, 0, "GPU-1")];
     assert!(kinds(&plan(&unused, at(20))).contains(&"free"));
-    assert!(rests(&unused), "a claim without a pod is undone");
+    assert_eq!(needs(&unused), Sight::Everything, "a claim without a pod is undone");
     let mut lost = with_pod(&working());
     lost.nodes.insert("node-a".into(), Trouble::Lost);
-    assert!(rests(&lost), "a pod whose node is gone");
-    assert!(rests(&observed(json!({}))), "a probe is made");
+    assert_eq!(needs(&lost), Sight::Everything, "a pod whose node is gone");
+    assert_eq!(needs(&observed(json!({}))), Sight::Everything, "a probe is made");
     let mut done = probed(json!({}));
     done.status.done = "0-7".into();
-    assert!(rests(&done), "a merge is made");
+    assert_eq!(needs(&done), Sight::Everything, "a merge is made");
     let mut failed = probed(json!({"activeDeadlineSeconds": 60}));
     failed.status.start_time = Some(Time(at(-100)));
     let plan = plan(&failed, at(20));
     assert!(recorded(&plan).is_some_and(|status| said(status, ConditionType::Failed).starts_with("True")));
-    assert!(rests(&failed), "the job ends");
+    assert_eq!(needs(&failed), Sight::Everything, "the job ends");
 }
