@@ -17,10 +17,10 @@ use crate::fleet::demand::Wait;
 
 /// A wait is told anew at most this often.
 const WAIT_TOLD: Duration = Duration::from_secs(60);
-/// A waiting job looks again after that long, since what it waits for makes no event of its own; claims do.
-const WAITING: Duration = Duration::from_secs(3);
-/// The same once it has waited for a while.
-const WAITING_LONG: Duration = Duration::from_secs(15);
+/// A job whose pods do not start, or of which the fleet has said nothing yet, looks again after that long.
+const SOON: Duration = Duration::from_secs(3);
+/// One that waits for memory: the fleet wakes it for all that concerns GPUs, but nothing tells of its volumes.
+const WAITING: Duration = Duration::from_secs(15);
 /// A running job of which nothing runs for that long is waiting.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -150,7 +150,7 @@ fn scheduled(
     }
     if let Some((reason, message)) = blocked {
         draft.scheduled(Status::False, reason, message);
-        draft.look_again(WAITING);
+        draft.look_again(SOON);
         return;
     }
     if waiting == 0 {
@@ -163,10 +163,9 @@ fn scheduled(
         draft.scheduled(Status::False, ScheduledReason::ParallelismReached, message);
         return;
     }
-    let told_before =
-        draft.memory.told_wait.as_ref().is_some_and(|told| since(told.at, draft.now) >= WAIT_TOLD);
-    draft.look_again(if told_before { WAITING_LONG } else { WAITING });
-    let Some(outlook) = draft.observed.outlook.clone() else { return };
+    let outlook = draft.observed.outlook.clone();
+    draft.look_again(if outlook.is_some() { WAITING } else { SOON });
+    let Some(outlook) = outlook else { return };
     let due = draft.demand.as_ref().is_some_and(|demand| !demand.wanted.is_empty());
     if outlook.unplaced == 0 || !due {
         draft.scheduled(Status::True, ScheduledReason::GpusFound, format!("{running} segments have GPUs"));
