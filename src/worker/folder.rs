@@ -140,6 +140,11 @@ impl WorkFolder {
         self.0.join("plan.json")
     }
 
+    /// A copy of the film with more keyframes, if there has to be one.
+    pub fn keyed(&self) -> PathBuf {
+        self.0.join("keyed.mkv")
+    }
+
     /// What the merge is about to publish.
     pub fn result(&self) -> PathBuf {
         self.0.join("result.json")

@@ -24,6 +24,7 @@ pub mod fit;
 pub mod folder;
 pub mod gpu;
 pub mod index;
+pub mod keyed;
 pub mod lines;
 pub mod media;
 pub mod merge;

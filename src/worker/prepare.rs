@@ -8,6 +8,7 @@ use super::ffmpeg::Tools;
 use super::folder::{Mounts, WorkFolder};
 use super::gpu::Driver;
 use super::index::Index;
+use super::keyed::index_of_copy;
 use super::parts;
 use super::plan::{Piece, Plan, Span, pieces};
 use super::publish::read_json;
@@ -102,6 +103,8 @@ pub fn cut_segment(tools: &Tools, mounts: &Mounts, work: &Work, task: &PrepareTa
     let frames = pieces.iter().fold(0, |sum: u64, piece| sum.saturating_add(piece.read.frames()));
     let need = cut_bytes(work, task.engine.kind, frames);
     prove_room(mounts, Volume::Scratch, &format!("the cut of {frames} pictures"), need)?;
+    let copy = work.folder.keyed();
+    let keyed = copy.is_file().then(|| (copy, index_of_copy(&work.index)));
     for (number, piece) in (0u32..).zip(&pieces) {
         let target = mounts.scratch_path(&piece_input(task.engine.kind, number));
         let folder = target.parent().unwrap_or(&target);
@@ -111,21 +114,33 @@ pub fn cut_segment(tools: &Tools, mounts: &Mounts, work: &Work, task: &PrepareTa
         }
         std::fs::create_dir_all(folder).map_err(on_file("create", folder))?;
         make_output_folder(mounts, &task.output, number)?;
-        cut(
-            tools,
-            &Cut {
-                source: &source,
-                name: &task.source.path,
-                index: &work.index,
-                read: piece.read,
-                pad: task.engine.pad,
-                kind: task.engine.kind,
-                target: &target,
-            },
-        )?;
+        let of_film = Cut {
+            source: &source,
+            name: &task.source.path,
+            index: &work.index,
+            read: piece.read,
+            pad: task.engine.pad,
+            kind: task.engine.kind,
+            target: &target,
+        };
+        match &keyed {
+            Some((copy, index)) => cut_of_copy(tools, &Cut { source: copy, index, ..of_film }, &of_film)?,
+            None => cut(tools, &of_film)?,
+        }
         tracing::info!(piece = number, frames = piece.read.frames(), "cut");
     }
     Ok(u32::try_from(frames).unwrap_or(u32::MAX))
+}
+
+/// Cuts from the copy with more keyframes; from the film itself if other pictures are found there, or it cannot be read.
+fn cut_of_copy(tools: &Tools, of_copy: &Cut<'_>, of_film: &Cut<'_>) -> Outcome<()> {
+    match cut(tools, of_copy) {
+        Err(failure) if matches!(failure.code(), Code::InvalidSource | Code::Io | Code::Internal) => {
+            tracing::warn!(%failure, "the copy with more keyframes is of no use: the film itself is cut");
+            cut(tools, of_film)
+        }
+        done => done,
+    }
 }
 
 fn make_output_folder(mounts: &Mounts, output: &EngineOutput, piece: u32) -> Outcome<()> {

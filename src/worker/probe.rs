@@ -15,6 +15,7 @@ use super::finish::Encoder;
 use super::fit::{prove_fit, prove_texts};
 use super::folder::{Mounts, WorkFolder};
 use super::index::{FileIdentity, Index, Scan, first_time, scan, shape_change, shape_headers, states_shape};
+use super::keyed;
 use super::lines::printable;
 use super::media::{self, Media};
 use super::plan::{Plan, PlanError, Wishes, plan};
@@ -78,6 +79,10 @@ pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) 
     prove_room(mounts, Volume::Destination, "the film with its parts", need)?;
     let plan = make_plan(task, &index, &digest, scale)?;
     prove_encoders(tools, task.engine.kind, &Encoder::of(&index, scale, &task.encode, plan.rate))?;
+    if keyed::is_wanted(&index, plan.segments.len()) {
+        keyed::make(tools, mounts, &folder, &source, &index)?;
+        index.prove_unchanged(&source, &task.source.path)?;
+    }
     write_json(&folder.plan(), &plan)?;
     warnings.extend(of_result(&index, container, scale));
     Ok(figures(&index, &plan, scale, warnings))

@@ -31,6 +31,7 @@ mod full;
 mod full_scratch;
 mod hostile;
 mod interleaved;
+mod keyed;
 mod killed;
 mod made;
 mod many_parts;
