@@ -43,12 +43,7 @@ pub struct Cut<'a> {
 /// [`Code::InvalidSource`] if the pictures are others than the probe saw, twice alike; [`Code::Io`] if they are others
 /// each time, and the errors of the programs.
 pub fn cut(tools: &Tools, cut: &Cut<'_>) -> Outcome<()> {
-    let folder = match cut.kind {
-        InputKind::Video => cut.target.parent().unwrap_or(cut.target),
-        InputKind::Pictures => cut.target,
-    };
-    std::fs::create_dir_all(folder).map_err(on_file("create", folder))?;
-    let expected = cut.index.hashes_of(cut.read.span.start, cut.read.span.end);
+    let expected = expected(cut);
     let mut starts = starts(cut.index, cut.read.span.start);
     // The last one again: what a volume reads wrongly once it may read rightly the next time.
     starts.push(None);
@@ -75,6 +70,20 @@ pub fn cut(tools: &Tools, cut: &Cut<'_>) -> Outcome<()> {
             format!("pictures {first} to {last} of {name} are read differently each time"),
         )
     })
+}
+
+/// Makes a cut of a film of our own making, in one look; whether it shows the pictures that it should.
+///
+/// # Errors
+/// Those of the programs.
+pub fn cut_at_once(tools: &Tools, cut: &Cut<'_>) -> Outcome<bool> {
+    let start = starts(cut.index, cut.read.span.start).into_iter().next().flatten();
+    Ok(select(tools, cut, start.as_deref())?.hashes == expected(cut))
+}
+
+/// Hashes of the pictures that a cut is to be made of.
+fn expected<'a>(cut: &Cut<'a>) -> &'a [String] {
+    cut.index.hashes_of(cut.read.span.start, cut.read.span.end)
 }
 
 /// Seconds to seek to, best first; `None` decodes from the beginning.
@@ -134,6 +143,11 @@ const fn format(kind: InputKind) -> &'static str {
 
 /// Cuts; what is in the film at that place.
 fn select(tools: &Tools, cut: &Cut<'_>, start: Option<&str>) -> Outcome<Hashed> {
+    let folder = match cut.kind {
+        InputKind::Video => cut.target.parent().unwrap_or(cut.target),
+        InputKind::Pictures => cut.target,
+    };
+    std::fs::create_dir_all(folder).map_err(on_file("create", folder))?;
     let base = cut.index.base.to_string();
     let frames = cut.read.span.frames().to_string();
     let all = cut.read.frames().to_string();

@@ -5,14 +5,16 @@
 
 use std::path::Path;
 
+use super::colour::bits;
 use super::deinterlace;
-use super::failure::Outcome;
+use super::failure::{Failure, Outcome};
 use super::ffmpeg::Tools;
 use super::folder::{Mounts, WorkFolder};
 use super::index::{Index, read_hashes};
-use super::publish::{self, discard, free_bytes, human};
+use super::publish::Aside;
 use super::ratio::Ratio;
-use crate::api::worker::Deinterlace;
+use super::space::{Volume, prove_room};
+use crate::api::worker::{Code, Deinterlace};
 
 /// Only films with more segments than that are copied; a few cuts cost less than a copy.
 const SEGMENTS: usize = 50;
@@ -20,10 +22,26 @@ const SEGMENTS: usize = 50;
 const APART: f64 = 20.0;
 /// Pictures from one keyframe of the copy to the next: a cut starts two keyframes early.
 const KEYS: u64 = 50;
-/// Pictures that the copy is proved by before it is kept; each cut is proved by all of its own.
+/// Pictures that are read back before the copy is kept; each cut is proved by all of its own.
 const PROVED: u64 = 100;
-/// What the copy may take of its pictures' raw bytes. Films take a fifth to a third.
+/// What the copy is reckoned to take of its pictures' raw bytes. Films take a fifth to a third.
 const SHARE: f64 = 0.4;
+/// Pixel formats that the encoder takes as they are.
+const FORMATS: [&str; 13] = [
+    "yuv420p",
+    "yuvj420p",
+    "yuv422p",
+    "yuvj422p",
+    "yuv444p",
+    "yuvj444p",
+    "nv12",
+    "nv16",
+    "nv21",
+    "gray",
+    "yuv420p10le",
+    "yuv422p10le",
+    "yuv444p10le",
+];
 /// Its time base, Matroska's, and how many ticks a picture lasts.
 const BASE: Ratio = Ratio { num: 1, den: 1000 };
 const TICKS: i64 = 40;
@@ -36,41 +54,36 @@ pub fn is_wanted(index: &Index, segments: usize) -> bool {
     segments > SEGMENTS && seconds > APART * index.keys.len().max(1) as f64
 }
 
-/// Makes the copy, unless it is there. One that does not come out, or for which there is no room, is only told of.
-///
-/// # Errors
-/// If what was made can neither be proved nor published.
-pub fn make(
+/// Makes the copy, unless it is there. The result, which takes `result` bytes at least, must find its room twice beside it, as
+/// that is the least. A copy that is not to be had costs time and nothing else, so why there is none is only told.
+pub fn make(tools: &Tools, mounts: &Mounts, folder: &WorkFolder, source: &Path, index: &Index, result: u64) {
+    let copy = folder.keyed();
+    if copy.is_file() {
+        return;
+    }
+    if let Err(why) = try_make(tools, mounts, &copy, source, index, result) {
+        tracing::warn!(%why, "no copy with more keyframes: each cut decodes from far before it");
+    }
+}
+
+fn try_make(
     tools: &Tools,
     mounts: &Mounts,
-    folder: &WorkFolder,
+    copy: &Path,
     source: &Path,
     index: &Index,
+    result: u64,
 ) -> Outcome<()> {
-    let copy = folder.keyed();
-    publish::remove_asides(&copy)?;
-    if copy.is_file() {
-        return Ok(());
+    let format = &index.pixel_format;
+    if !FORMATS.contains(&format.as_str()) {
+        return Err(Failure::stop(Code::UnsupportedSource, format!("{format} is not stored without loss")));
     }
-    let (need, free) = (bytes(index), free_bytes(&mounts.destination)?);
-    if free < need {
-        let (need, free) = (human(need), human(free));
-        tracing::warn!(
-            need,
-            free,
-            "no room for a copy with more keyframes: each cut decodes from far before it"
-        );
-        return Ok(());
-    }
-    let aside = publish::aside(&copy, &std::process::id().to_string());
-    let made = write(tools, source, index, &aside).and_then(|()| is_true(tools, index, &aside));
-    if let Ok(true) = made {
-        return publish::publish(&aside, &copy, true).map(drop);
-    }
-    discard(&aside);
-    let why = made.err().map_or_else(|| "it shows other pictures".to_owned(), |failure| failure.to_string());
-    tracing::warn!(why, "no copy with more keyframes: each cut decodes from far before it");
-    Ok(())
+    let need = bytes(index).saturating_add(result.saturating_mul(2));
+    prove_room(mounts, Volume::Destination, "a copy with more keyframes beside the result", need)?;
+    let made = Aside::create(copy, "probe")?;
+    write(tools, source, index, made.path())?;
+    prove_stored(tools, index, made.path())?;
+    made.publish(copy, true).map(drop)
 }
 
 /// The index of the copy: the same pictures, at times of their own.
@@ -95,35 +108,32 @@ fn bytes(index: &Index) -> u64 {
     (raw * SHARE) as u64
 }
 
-/// By the name of the pixel format: chroma at full, half or a quarter of the size, one byte or two.
+/// By the name of the pixel format.
 fn bytes_per_pixel(index: &Index) -> f64 {
     let format = index.pixel_format.as_str();
-    let planes = if format.contains("420") || format.contains("nv12") {
+    let samples = if format.contains("420") || matches!(format, "nv12" | "nv21") {
         1.5
-    } else if format.contains("422") || format.contains("nv16") {
+    } else if format.contains("422") || format == "nv16" {
         2.0
     } else {
         3.0
     };
-    let deep = ["9", "10", "12", "14", "16"].iter().any(|bits| {
-        let plain = format.trim_end_matches("le").trim_end_matches("be");
-        plain.ends_with(&format!("p{bits}")) || plain.ends_with(&format!("gray{bits}"))
-    });
-    if deep { planes * 2.0 } else { planes }
+    samples * f64::from(bits(format).div_ceil(8))
 }
 
+/// Writes it, and proves that it was handed the pictures that were indexed.
 fn write(tools: &Tools, source: &Path, index: &Index, target: &Path) -> Outcome<()> {
     let (first, last) = (index.time(0).unwrap_or(0), index.pts.last().copied().unwrap_or(0));
     let mut run = tools.ffmpeg();
     run.args(["-max_error_rate", "1", "-copyts", "-noautorotate", "-display_rotation", "0"]).input(source);
-    // A format that the encoder does not know would be converted: the proof finds that.
     let graph = format!(
-        "[0:{}]{}select='between(pts,{first},{last})',settb={BASE},setpts=N*{TICKS}[copy]",
+        "[0:{}]{}select='between(pts,{first},{last})',split[shown][all];[all]settb={BASE},setpts=N*{TICKS}[copy]",
         index.stream,
         deinterlace::filter(index.deinterlace, index.base),
     );
+    let frames = index.frames().to_string();
     run.args(["-filter_complex", &graph, "-map", "[copy]", "-fps_mode", "passthrough"]);
-    run.args(["-enc_time_base", &BASE.to_string(), "-frames:v", &index.frames().to_string()]);
+    run.args(["-enc_time_base", &BASE.to_string(), "-frames:v", &frames]);
     run.args([
         "-threads",
         &tools.threads().to_string(),
@@ -137,17 +147,28 @@ fn write(tools: &Tools, source: &Path, index: &Index, target: &Path) -> Outcome<
     let keys = KEYS.to_string();
     run.args(["-bf", "0", "-sc_threshold", "0", "-g", &keys, "-keyint_min", &keys, "-f", "matroska"])
         .file(target);
-    run.run("copy the film with more keyframes").map(drop)
+    run.args(["-map", "[shown]", "-fps_mode", "passthrough", "-enc_time_base", &index.base.to_string()]);
+    run.args(["-frames:v", &frames, "-f", "framehash", "-hash", "murmur3", "pipe:1"]);
+    let shown = read_hashes(&run, "copy the film with more keyframes", index.base, |_| false)?;
+    same(&shown.hashes, &index.hashes, "was made of")
 }
 
-/// Whether its first pictures are the film's.
-fn is_true(tools: &Tools, index: &Index, copy: &Path) -> Outcome<bool> {
+/// Proves by its first pictures that the encoder stores such pictures without loss.
+fn prove_stored(tools: &Tools, index: &Index, copy: &Path) -> Outcome<()> {
     let first = index.hashes_of(0, PROVED.min(index.frames()));
     let mut run = tools.ffmpeg();
     run.args(["-copyts"]).input(copy);
     run.args(["-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", &BASE.to_string()]);
     run.args(["-frames:v", &first.len().to_string(), "-f", "framehash", "-hash", "murmur3", "pipe:1"]);
-    Ok(read_hashes(&run, "prove the copy", BASE, |_| false)?.hashes == first)
+    same(&read_hashes(&run, "prove the copy", BASE, |_| false)?.hashes, first, "shows")
+}
+
+fn same(found: &[String], wanted: &[String], what: &str) -> Outcome<()> {
+    if found == wanted {
+        return Ok(());
+    }
+    let (found, wanted) = (found.len(), wanted.len());
+    Err(Failure::stop(Code::Io, format!("the copy {what} other pictures: {found} for {wanted}")))
 }
 
 #[cfg(test)]

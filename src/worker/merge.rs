@@ -99,6 +99,8 @@ impl Merge<'_> {
         for path in [destination, &sidecar_path(destination), &folder.result(), &folder.redone()] {
             publish::remove_asides(path)?;
         }
+        // All parts are there: nothing is cut any more.
+        publish::discard(&folder.keyed());
         self.prove_room()?;
         let made = Aside::create(destination, &task.job.uid)?;
         let verified = self.make(made.path())?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::cut::{Cut, cut};
+use super::cut::{Cut, cut, cut_at_once};
 use super::failure::{Failure, Outcome, on_file};
 use super::ffmpeg::Tools;
 use super::folder::{Mounts, WorkFolder};
@@ -134,13 +134,17 @@ pub fn cut_segment(tools: &Tools, mounts: &Mounts, work: &Work, task: &PrepareTa
 
 /// Cuts from the copy with more keyframes; from the film itself if other pictures are found there, or it cannot be read.
 fn cut_of_copy(tools: &Tools, of_copy: &Cut<'_>, of_film: &Cut<'_>) -> Outcome<()> {
-    match cut(tools, of_copy) {
-        Err(failure) if matches!(failure.code(), Code::InvalidSource | Code::Io | Code::Internal) => {
-            tracing::warn!(%failure, "the copy with more keyframes is of no use: the film itself is cut");
-            cut(tools, of_film)
+    match cut_at_once(tools, of_copy) {
+        Ok(true) => return Ok(()),
+        Err(failure) if failure.code() == Code::OutOfSpace => return Err(failure),
+        Ok(false) => {
+            tracing::warn!("the copy with more keyframes shows other pictures: the film itself is cut")
         }
-        done => done,
+        Err(failure) => {
+            tracing::warn!(%failure, "the copy with more keyframes is of no use: the film itself is cut")
+        }
     }
+    cut(tools, of_film)
 }
 
 fn make_output_folder(mounts: &Mounts, output: &EngineOutput, piece: u32) -> Outcome<()> {

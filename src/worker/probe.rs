@@ -19,7 +19,7 @@ use super::keyed;
 use super::lines::printable;
 use super::media::{self, Media};
 use super::plan::{Plan, PlanError, Wishes, plan};
-use super::publish::{remove_asides, write_json};
+use super::publish::{discard, remove_asides, write_json};
 use super::range::{Excerpt, TimeRange};
 use super::ratio::Ratio;
 use super::refusals::{
@@ -63,6 +63,8 @@ pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) 
             (index, digest)
         }
         _ => {
+            // Of another index, if it is there.
+            discard(&folder.keyed());
             let index = make_index(tools, &source, task, &media, file)?;
             let digest = index.write(&folder.index())?;
             (index, digest)
@@ -76,11 +78,15 @@ pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) 
     let film = encoded_bytes(&index, scale, task.encode.quality, index.owned().frames());
     let parts = film.saturating_sub(parts_bytes(&folder));
     let need = film.saturating_add(parts).saturating_add(others_bytes(&media, &index));
+    if prove_room(mounts, Volume::Destination, "the film with its parts", need).is_err() {
+        // It is of less use than the room that it takes.
+        discard(&folder.keyed());
+    }
     prove_room(mounts, Volume::Destination, "the film with its parts", need)?;
     let plan = make_plan(task, &index, &digest, scale)?;
     prove_encoders(tools, task.engine.kind, &Encoder::of(&index, scale, &task.encode, plan.rate))?;
     if keyed::is_wanted(&index, plan.segments.len()) {
-        keyed::make(tools, mounts, &folder, &source, &index)?;
+        keyed::make(tools, mounts, &folder, &source, &index, need);
         index.prove_unchanged(&source, &task.source.path)?;
     }
     write_json(&folder.plan(), &plan)?;
@@ -138,7 +144,7 @@ fn make_work_folder(folder: &WorkFolder, task: &ProbeTask) -> Outcome<()> {
         .map_err(on_file("create", &folder.parts()))
         .map_err(unwritable)?;
     // What dead probes of this job left.
-    for path in [folder.owner(), folder.index(), folder.plan()] {
+    for path in [folder.owner(), folder.index(), folder.keyed(), folder.plan()] {
         remove_asides(&path)?;
     }
     write_json(&folder.owner(), &task.job).map_err(unwritable)

@@ -206,8 +206,8 @@ fn prepare_killed(bench: &Bench) {
             "prepare killed at its ffmpeg number {point}: another cut after the next run"
         );
     });
-    // The version, and cut and proof of two pieces.
-    assert!(kills >= 5, "{kills}");
+    // The version, and the cuts of two pieces.
+    assert!(kills >= 3, "{kills}");
     if full_run() {
         assert!(kill_at_changes(&stage, 1, 1) >= 2);
         assert!(files(&scratch) == whole, "prepare killed at changes: another cut after the next run");

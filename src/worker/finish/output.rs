@@ -218,7 +218,12 @@ fn compare_with_input(
     expected.args(["-map", "0:v:0", "-vf", &shrink("")]).args(RAW);
     let what = format!("the engine's output of piece {number}");
     let compared = films(&made, &expected, piece.read.frames(), Code::BadOutput, &what);
-    let (handed_on, found) = (hashes(&cut::handed_on(&input))?, hashes(&again)?);
+    let handed_on = hashes(&cut::handed_on(&input))?;
+    let found = match hashes(&again) {
+        Ok(found) => found,
+        // It was not even begun.
+        Err(failure) => return Err(compared.err().unwrap_or(failure)),
+    };
     let wrong = |text: String| {
         Failure::stop(
             Code::Internal,

@@ -25,7 +25,7 @@ pub struct SinglePod<'a> {
     pub attempt: u32,
 }
 
-/// Memory of the probe: a decoder of the largest films; their size is not known before.
+/// Memory of the probe: a decoder of the largest films, and an encoder without look-ahead; their size is not known before.
 const PROBE_BYTES: u64 = 1536 * MIB;
 /// Memory of the merge beside its decoder.
 const MERGE_BYTES: u64 = 512 * MIB;
