@@ -25,8 +25,7 @@ pub(super) struct Class {
     models: Vec<Option<Cause>>,
     /// Why no GPU of a node will do, its room aside, by node.
     nodes: Vec<Option<Cause>>,
-    /// Need by rung and model, bytes.
-    needs: Vec<Vec<u64>>,
+    needs: Needs,
     /// Need by rung of the cards that have shown something themselves, bytes; by position.
     cards: BTreeMap<usize, Vec<u64>>,
     /// Positions of the cards that cool down.
@@ -34,6 +33,21 @@ pub(super) struct Class {
     /// When the first cool-down ends.
     until: Option<Timestamp>,
     counts: Counts,
+}
+
+/// Need by model and rung, bytes. What concerns one card lies together.
+#[derive(Clone, Debug)]
+struct Needs {
+    rungs: usize,
+    bytes: Vec<u64>,
+}
+
+impl Needs {
+    /// Bytes of a model, rung by rung; none for a model that is not there.
+    fn on(&self, model: usize) -> &[u64] {
+        let start = model.saturating_mul(self.rungs);
+        self.bytes.get(start..start.saturating_add(self.rungs)).unwrap_or_default()
+    }
 }
 
 /// How many GPUs there are of each sort.
@@ -72,9 +86,9 @@ impl Class {
                 demand.incompatible_models.contains(model.as_ref()).then_some(Cause::Incompatible)
             }
         });
-        let steps = demand.steps.iter().take(MOST_RUNGS);
-        let needs: Vec<Vec<u64>> =
-            steps.map(|step| floor.models.iter().map(|model| step.on(model)).collect()).collect();
+        let steps = || demand.steps.iter().take(MOST_RUNGS);
+        let of_models = floor.models.iter().flat_map(|model| steps().map(|step| step.on(model)));
+        let needs = Needs { rungs: steps().count(), bytes: of_models.collect() };
         let cooling = demand.cooling_gpus.iter().filter(|(_, until)| **until > now).map(|(gpu, _)| gpu);
         let ends = demand.cooling_nodes.values().map(|(until, _)| until).chain(demand.cooling_gpus.values());
         let mut class = Self {
@@ -109,7 +123,7 @@ impl Class {
                 before = common.then_some((card, sort));
             }
         }
-        let mut counts = Counts::of(self.needs.len());
+        let mut counts = Counts::of(self.needs.rungs);
         for (standing, count) in sorts {
             counts.add(&standing, count);
         }
@@ -128,7 +142,7 @@ impl Class {
         let on = |index: usize| {
             let card = floor.cards.get(index)?;
             let model = floor.models.get(card.model)?;
-            let steps = self.demand.steps.iter().take(self.needs.len());
+            let steps = self.demand.steps.iter().take(self.needs.rungs);
             Some((index, steps.map(|step| step.on_card(model, &card.uuid)).collect()))
         };
         positions.into_iter().filter_map(on).collect()
@@ -201,19 +215,22 @@ impl Class {
             small: 0,
             bound: 0,
         };
-        let alone = standing.would_do.is_some() && self.cards.contains_key(&index);
-        for rung in 0..self.needs.len() {
-            let holds = |need| self.could_hold(need, card.usable);
+        if standing.would_do.is_none() {
+            return standing;
+        }
+        let of_model = self.needs.on(card.model);
+        let shown = self.cards.get(&index);
+        let needs = shown.map_or(of_model, Vec::as_slice);
+        let growth = self.growth(spot);
+        for (rung, (need, model)) in needs.iter().zip(of_model).enumerate() {
+            let holds = |need: &u64| self.could_hold(*need, card.usable);
             if cause.is_none() {
-                let fits = self.fits(rung, index, card, spot);
-                let small = !fits && !holds(self.need_on(rung, index, card.model));
+                let fits = card.available >= self.floor_for(need.saturating_add(growth));
                 standing.fits |= u32::from(fits) << rung;
-                standing.small |= u32::from(small) << rung;
+                standing.small |= u32::from(!fits && !holds(need)) << rung;
             }
-            if alone {
-                let model = self.need_of(rung, card.model);
-                let bound = holds(model) && !holds(self.need_on(rung, index, card.model));
-                standing.bound |= u32::from(bound) << rung;
+            if shown.is_some() {
+                standing.bound |= u32::from(holds(model) && !holds(need)) << rung;
             }
         }
         standing
@@ -230,11 +247,11 @@ impl Class {
         if self.models.get(model).copied().flatten().is_some() {
             return None;
         }
-        self.needs.get(rung)?.get(model).copied()
+        self.needs.on(model).get(rung).copied()
     }
 
     fn need_of(&self, rung: usize, model: usize) -> u64 {
-        self.needs.get(rung).and_then(|models| models.get(model)).copied().unwrap_or(u64::MAX)
+        self.needs.on(model).get(rung).copied().unwrap_or(u64::MAX)
     }
 
     /// The bytes that the card at a position needs on a rung, itself.
@@ -258,13 +275,15 @@ impl Class {
         need.saturating_add(self.demand.gpu.headroom_bytes).max(self.demand.gpu.min_free_bytes)
     }
 
-    /// Whether the card at a position has the memory for a rung at the moment. The headroom grows with the silence of
-    /// the agent: an older report must be more generous.
+    /// Whether the card at a position has the memory for a rung at the moment.
     pub(super) fn fits(&self, rung: usize, index: usize, card: &Card, spot: &Spot) -> bool {
-        let headroom = self.demand.gpu.headroom_bytes;
-        let growth = headroom.saturating_mul(spot.silent_for) / DOUBLING;
         let need = self.need_on(rung, index, card.model);
-        card.available >= self.floor_for(need.saturating_add(growth))
+        card.available >= self.floor_for(need.saturating_add(self.growth(spot)))
+    }
+
+    /// By how much the headroom has grown with the silence of the agent, bytes: an older report must be more generous.
+    fn growth(&self, spot: &Spot) -> u64 {
+        self.demand.gpu.headroom_bytes.saturating_mul(spot.silent_for) / DOUBLING
     }
 
     fn could_hold(&self, need: u64, usable: u64) -> bool {
@@ -308,7 +327,7 @@ impl Class {
     /// Why each GPU is not given, on a rung. Without one, the last says how much is missing at least.
     pub(super) fn causes(&self, rung: Option<usize>) -> BTreeMap<Cause, u32> {
         let mut causes = self.counts.causes.clone();
-        let rung = rung.or(self.needs.len().checked_sub(1));
+        let rung = rung.or(self.needs.rungs.checked_sub(1));
         let fits = rung.map_or(0, |rung| self.fits_now(rung));
         let small = rung.map_or(self.counts.open, |rung| self.counts.small.get(rung).copied().unwrap_or(0));
         let lacking = self.counts.open.saturating_sub(fits).saturating_sub(small);
