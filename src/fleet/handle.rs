@@ -240,7 +240,7 @@ impl FleetHandle {
     /// Takes in that a pod is heard of. Whether its job has to look again.
     pub(super) fn hear_of_pod(&self, meta: &ObjectMeta) -> bool {
         self.horizon().heard_of(meta.resource_version.as_deref());
-        self.shared.own_pods.is_news(meta)
+        self.shared.own_pods.hear_of(meta)
     }
 
     /// Whether nodes, claims and pods have each been listed once. Nothing is decided before.

@@ -23,8 +23,8 @@ impl OwnPods {
         made.insert(uid, version);
     }
 
-    /// A pod is heard of; whether it is more than that it was made here.
-    pub fn is_news(&self, meta: &ObjectMeta) -> bool {
+    /// Takes in that a pod is heard of; whether that is more than that it was made here.
+    pub fn hear_of(&self, meta: &ObjectMeta) -> bool {
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let version = meta.uid.as_ref().and_then(|uid| made.remove(uid));
         version.is_none() || version != meta.resource_version
@@ -45,13 +45,13 @@ mod tests {
         let own = OwnPods::default();
         own.made(&pod("a", "5"));
         own.made(&pod("b", "6"));
-        assert!(!own.is_news(&pod("a", "5")));
-        assert!(own.is_news(&pod("a", "5")), "a new list tells of it again");
-        assert!(own.is_news(&pod("b", "9")), "its creation was missed");
-        assert!(own.is_news(&pod("c", "5")), "somebody else's");
+        assert!(!own.hear_of(&pod("a", "5")));
+        assert!(own.hear_of(&pod("a", "5")), "a new list tells of it again");
+        assert!(own.hear_of(&pod("b", "9")), "its creation was missed");
+        assert!(own.hear_of(&pod("c", "5")), "somebody else's");
         for number in 0..=MOST {
             own.made(&pod(&number.to_string(), "1"));
         }
-        assert!(own.is_news(&pod("0", "1")) && !own.is_news(&pod(&MOST.to_string(), "1")));
+        assert!(own.hear_of(&pod("0", "1")) && !own.hear_of(&pod(&MOST.to_string(), "1")));
     }
 }

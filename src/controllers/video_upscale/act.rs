@@ -264,7 +264,7 @@ async fn write_status(
     });
     let params = PatchParams::apply(keys::FIELD_MANAGER_JOB).force();
     let written = api.patch_status(&key.name, &params, &Patch::Apply(patch)).await?;
-    ctx.written(key, written.metadata.resource_version.as_deref());
+    ctx.has_written(key, written.metadata.resource_version.as_deref());
     Ok(())
 }
 

@@ -79,8 +79,10 @@ struct Remembered {
     key: JobKey,
     memory: Memory,
     frozen: Option<UpscaleProfileSpec>,
-    /// The object as this process has written it last.
-    written: Horizon,
+    /// The object as this process has written or read it last.
+    known: Horizon,
+    /// Whether a write has shown that the object is another than was heard of.
+    outdated: bool,
 }
 
 /// Answers about a job's surroundings that are believed for a while, by all jobs of that namespace on the same claims.
@@ -202,13 +204,26 @@ impl Context {
     }
 
     /// Notes the version of a job's object that this process has written.
-    pub fn written(&self, key: &JobKey, version: Option<&str>) {
-        self.with(key, |remembered| remembered.written.heard_of(version));
+    pub fn has_written(&self, key: &JobKey, version: Option<&str>) {
+        self.with(key, |remembered| remembered.known.heard_of(version));
     }
 
-    /// Whether an object of that version is no older than what this process has written of it.
+    /// Notes the version of a job's object that this process has read as it is now.
+    pub fn has_read(&self, key: &JobKey, version: Option<&str>) {
+        self.with(key, |remembered| {
+            remembered.known.heard_of(version);
+            remembered.outdated = false;
+        });
+    }
+
+    /// Notes that a write was refused because somebody else wrote first: what was heard of lags.
+    pub fn note_conflict(&self, key: &JobKey) {
+        self.with(key, |remembered| remembered.outdated = true);
+    }
+
+    /// Whether an object of that version is no older than what this process knows of it.
     pub fn is_heard(&self, key: &JobKey, version: Option<&str>) -> bool {
-        self.with(key, |remembered| remembered.written.is_reached_by(version))
+        self.with(key, |remembered| !remembered.outdated && remembered.known.is_reached_by(version))
     }
 
     /// What is known of the namespace of a job and of claims in it, if it is still believed. Whoever labels a namespace or
@@ -301,7 +316,8 @@ impl Context {
             key: key.clone(),
             memory: Memory::default(),
             frozen: None,
-            written: Horizon::default(),
+            known: Horizon::default(),
+            outdated: false,
         };
         change(all.entry(key.uid.clone()).or_insert_with(fresh))
     }

@@ -73,7 +73,10 @@ pub async fn reconcile(object: Arc<Guarded>, ctx: Arc<Context>) -> Result<Action
             ctx.attempts.succeeded(&key.uid);
             Ok(action)
         }
-        Err(error) if error.is_conflict() => Ok(Action::requeue(CONFLICT)),
+        Err(error) if error.is_conflict() => {
+            ctx.note_conflict(&key);
+            Ok(Action::requeue(CONFLICT))
+        }
         Err(error) => Err(error),
     }
 }

@@ -1,5 +1,5 @@
-//! Gathers everything that a plan is made from. Own pods are listed live and *then* the object is read: whatever an
-//! attempt recorded before its pod vanished is in the status that comes with the absence.
+//! Gathers everything that a plan is made from. Where a plan rests on the absence of a pod, own pods are listed live and
+//! *then* the object is read: whatever an attempt recorded before its pod vanished is in the status that comes with it.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,9 +51,11 @@ pub async fn object<'h>(
     let api: Api<DeserializeGuard<VideoUpscale>> = Api::namespaced(ctx.client.clone(), &key.namespace);
     let object = api.get_opt(&key.name).await.map_err(|source| Error::GetJob { name: name(), source })?;
     let Some(DeserializeGuard(object)) = object else { return Ok(None) };
-    object
-        .map(|object| Some(Cow::Owned(object)))
-        .map_err(|e| Error::Undecodable { name: name(), message: e.error })
+    let read = |object: VideoUpscale| {
+        ctx.has_read(key, object.metadata.resource_version.as_deref());
+        Some(Cow::Owned(object))
+    };
+    object.map(read).map_err(|e| Error::Undecodable { name: name(), message: e.error })
 }
 
 /// Observes what else there is of a job, whose pods were read before its object. `None` if another one of that name has come.
@@ -139,21 +141,24 @@ pub async fn list_pods(key: &JobKey, ctx: &Context, sight: Sight) -> Result<Vec<
         resource_version: Some(version),
         ..ours.clone()
     });
-    let answer = match &heard {
-        Some(heard) => match api.list(heard).await {
+    let failed = |source| Error::ListPods { name: format!("{}/{}", key.namespace, key.name), source };
+    if let Some(heard) = heard {
+        match api.list(&heard).await {
+            Ok(list) => {
+                horizon.heard_of(list.metadata.resource_version.as_deref());
+                return Ok(list.items);
+            }
             Err(kube::Error::Api(status)) if matches!(status.code, 410 | 504) => {
                 tracing::warn!(job = %key.name, error = %status, "pods are read as they are now");
                 horizon.forget();
-                api.list(&ours).await
             }
-            answer => answer,
-        },
-        None => api.list(&ours).await,
-    };
-    let failed = |source| Error::ListPods { name: format!("{}/{}", key.namespace, key.name), source };
-    let list = answer.map_err(failed)?;
-    horizon.heard_of(list.metadata.resource_version.as_deref());
-    Ok(list.items)
+            Err(source) => return Err(failed(source)),
+        }
+    }
+    let pods = api.list(&ours).await.map_err(failed)?.items;
+    // Not the version of such a list: it may be that of all kinds together, of which a server's memory of pods hears late.
+    pods.iter().for_each(|pod| horizon.heard_of(pod.metadata.resource_version.as_deref()));
+    Ok(pods)
 }
 
 /// The profile as the job began with it; before that, the one that it names or that is the default.
@@ -381,6 +386,36 @@ pub(crate) mod tests {
         let theirs = Some("theirs".to_owned());
         assert_eq!(asked_by(at(2), at(3)).await, theirs, "one that may have come after the label");
         assert_eq!(asked_by(at(0), at(4)).await, theirs, "the old one hears of it, too");
+    }
+
+    #[tokio::test]
+    async fn an_object_is_taken_as_it_was_heard_of_unless_that_lags() {
+        let api = FakeApi::default();
+        let ctx = context(&api, true);
+        let (key, path) = (
+            observed(json!({})).identity.key,
+            "/apis/upscale.video/v1alpha1/namespaces/media/videoupscales/holiday",
+        );
+        let claim = json!({"name": "m"});
+        let now = json!({"metadata": {"name": "holiday", "namespace": "media", "uid": key.uid},
+            "spec": {"source": {"claim": claim, "path": "a"}, "destination": {"claim": claim, "path": "b"}}});
+        api.put(path, now.clone());
+        let mut heard: VideoUpscale = serde_json::from_value(now).unwrap();
+        let mut version = async |heard_of: &str, sight| {
+            heard.metadata.resource_version = Some(heard_of.to_owned());
+            let object = object(&heard, &key, &ctx, sight).await.unwrap().unwrap();
+            object.metadata.resource_version.clone().unwrap()
+        };
+        assert_eq!(version("0", Sight::Heard).await, "0");
+        assert_eq!(version("0", Sight::Object).await, "1", "as it is now");
+        assert_eq!(version("0", Sight::Heard).await, "1", "it never goes back");
+        assert_eq!(version("2", Sight::Heard).await, "2");
+        ctx.has_written(&key, Some("5"));
+        assert_eq!(version("4", Sight::Heard).await, "1", "its own write has not been heard of");
+        assert_eq!(version("5", Sight::Heard).await, "5");
+        ctx.note_conflict(&key);
+        assert_eq!(version("9", Sight::Heard).await, "1", "somebody else has written it");
+        assert_eq!(version("9", Sight::Heard).await, "9");
     }
 
     fn profiles() -> BTreeMap<String, UpscaleProfile> {

@@ -2,8 +2,8 @@
 //!
 //! What has once been seen stays true: that a pod is there under its name, that its engine has ended, that an end is
 //! recorded. What has *not* been seen may have come since: a pod that another controller made, an end, a record of it. So a
-//! plan that makes an attempt is made again from the object as it is now, and one that rests on what is not there, or has not
-//! ended, from all of it. The rest, most passes, needs neither.
+//! plan that makes an attempt, deletes a pod on an earlier record or is the last one for now is made again from the object as it is
+//! now, and one that rests on what is not there, or has not ended, from all of it. The rest, most passes, needs neither.
 
 use super::{Change, Observed, Plan, status};
 use crate::api::conditions::ConditionType;
@@ -32,21 +32,32 @@ pub fn needed(observed: &Observed, plan: &Plan) -> Sight {
     if vanished || lost {
         return Sight::Everything;
     }
-    plan.changes.iter().map(|change| needed_by(observed, change)).max().unwrap_or(Sight::Heard)
+    // Nothing looks again by itself at what such a plan has overlooked.
+    let least = if plan.requeue.is_none() { Sight::Object } else { Sight::Heard };
+    // A record is refused if the object has changed since it was heard of, and nothing after it happens.
+    let mut recorded = false;
+    plan.changes.iter().fold(least, |most, change| {
+        recorded |= matches!(change, Change::RecordStatus(_));
+        most.max(needed_by(observed, change, recorded))
+    })
 }
 
-fn needed_by(observed: &Observed, change: &Change) -> Sight {
-    let everything = match change {
+fn needed_by(observed: &Observed, change: &Change, recorded: bool) -> Sight {
+    let ended = |uid: &str| observed.pods.iter().any(|pod| pod.uid == uid && pod.ended());
+    match change {
         // An attempt whose end is recorded has no pod any more. One that is there refuses a second of its name.
-        Change::CreatePod { claim: Some(_), .. } => return Sight::Object,
-        Change::CreatePod { claim: None, .. } | Change::DeleteJob => true,
-        Change::Release { claim, .. } => !observed.pods.iter().any(|pod| pod.holds(claim)),
-        Change::DeletePod { uid, .. } => observed.pods.iter().any(|pod| pod.uid == *uid && !pod.ended()),
-        // It is refused if the object has changed since it was heard of.
-        Change::RecordStatus(status) => is_finished(status) && !is_finished(&observed.status),
-        Change::FreezeProfile(_) => false,
-    };
-    if everything { Sight::Everything } else { Sight::Heard }
+        Change::CreatePod { claim: Some(_), .. } => Sight::Object,
+        Change::CreatePod { claim: None, .. } | Change::DeleteJob => Sight::Everything,
+        Change::Release { claim, .. } if observed.pods.iter().any(|pod| pod.holds(claim)) => Sight::Heard,
+        Change::Release { .. } => Sight::Everything,
+        Change::DeletePod { uid, .. } if !ended(uid) => Sight::Everything,
+        Change::DeletePod { .. } if recorded => Sight::Heard,
+        Change::DeletePod { .. } => Sight::Object,
+        Change::RecordStatus(status) if is_finished(status) && !is_finished(&observed.status) => {
+            Sight::Everything
+        }
+        Change::RecordStatus(_) | Change::FreezeProfile(_) => Sight::Heard,
+    }
 }
 
 fn is_finished(status: &VideoUpscaleStatus) -> bool {

@@ -10,7 +10,11 @@ use crate::api::worker::Code;
 
 /// What the plan of that world needs to see as it is now.
 fn needs(observed: &Observed) -> Sight {
-    needed(observed, &plan(observed, at(20)))
+    needed(observed, &plan_of(observed))
+}
+
+fn plan_of(observed: &Observed) -> Plan {
+    plan(observed, at(20))
 }
 
 /// A probed job with one claim, of segment 0, and a pod of that state on its GPU.
@@ -28,7 +32,7 @@ fn what_was_seen_stays_true() {
     assert_eq!(needs(&probed(json!({}))), Sight::Heard, "everything waits");
     let mut granted = probed(json!({}));
     granted.claims = vec![claim(&granted.identity.key, 3, 0, "GPU-1")];
-    assert_eq!(kinds(&plan(&granted, at(20)))[0], "create");
+    assert_eq!(kinds(&plan_of(&granted))[0], "create");
     assert_eq!(needs(&granted), Sight::Object, "a GPU is given and its pod is made");
     assert_eq!(needs(&with_pod(&working())), Sight::Heard, "it works");
     let ends = [
@@ -39,7 +43,7 @@ fn what_was_seen_stays_true() {
     ];
     for (first, status) in ends {
         let observed = with_pod(&status);
-        assert_eq!(kinds(&plan(&observed, at(20)))[0], first, "{status}");
+        assert_eq!(kinds(&plan_of(&observed))[0], first, "{status}");
         assert_eq!(needs(&observed), Sight::Heard, "{status}");
     }
 }
@@ -51,11 +55,11 @@ fn what_was_not_seen_is_looked_for() {
     assert_eq!(needs(&vanished), Sight::Everything, "a pod that was made is gone");
     let mut unclaimed = with_pod(&working());
     unclaimed.claims.clear();
-    assert_eq!(kinds(&plan(&unclaimed, at(20))), ["record", "delete"]);
+    assert_eq!(kinds(&plan_of(&unclaimed)), ["record", "delete"]);
     assert_eq!(needs(&unclaimed), Sight::Everything, "a pod works on a GPU that is not its own any more");
     let mut unused = probed(json!({"suspend": true}));
     unused.claims = vec![claim(&unused.identity.key, 3, 0, "GPU-1")];
-    assert!(kinds(&plan(&unused, at(20))).contains(&"free"));
+    assert!(kinds(&plan_of(&unused)).contains(&"free"));
     assert_eq!(needs(&unused), Sight::Everything, "a claim without a pod is undone");
     let mut lost = with_pod(&working());
     lost.nodes.insert("node-a".into(), Trouble::Lost);
@@ -66,7 +70,20 @@ fn what_was_not_seen_is_looked_for() {
     assert_eq!(needs(&done), Sight::Everything, "a merge is made");
     let mut failed = probed(json!({"activeDeadlineSeconds": 60}));
     failed.status.start_time = Some(Time(at(-100)));
-    let plan = plan(&failed, at(20));
-    assert!(recorded(&plan).is_some_and(|status| said(status, ConditionType::Failed).starts_with("True")));
+    assert!(
+        recorded(&plan_of(&failed))
+            .is_some_and(|status| said(status, ConditionType::Failed).starts_with("True"))
+    );
     assert_eq!(needs(&failed), Sight::Everything, "the job ends");
+    let mut told = with_pod(&succeeded());
+    told.status.done = "0".into();
+    let before = plan_of(&told);
+    step(&mut told, before);
+    assert!(kinds(&plan_of(&told)).contains(&"delete"));
+    assert_eq!(needs(&told), Sight::Object, "a pod goes whose end was recorded before");
+    let mut over = probed(json!({}));
+    let end = plan_of(&failed);
+    step(&mut over, end);
+    assert_eq!(plan_of(&over).requeue, None);
+    assert_eq!(needs(&over), Sight::Object, "nobody looks again by himself");
 }
