@@ -140,11 +140,11 @@ impl Film {
     }
 
     /// Ticks from the first picture to the end of the last; where its duration is unsaid it lasts as long as the one
-    /// before it.
+    /// before it, and a single one a 25th of a second.
     pub fn length(&self) -> i64 {
         let (Some(first), Some(last)) = (self.pictures.first(), self.pictures.last()) else { return 0 };
         let before = self.pictures.iter().rev().nth(1);
-        let gap = before.map_or(0, |before| last.time - before.time);
+        let gap = before.map_or((0.04 / self.base.value()).round() as i64, |before| last.time - before.time);
         let lasts = if last.duration > 0 { last.duration } else { gap };
         last.time + lasts - first.time
     }

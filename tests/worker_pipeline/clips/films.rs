@@ -72,7 +72,8 @@ pub const TIMES: &[Film] = &[
         Clip::new(
             "variable.mp4",
             "FILM TONE -vf settb=1/90000,setpts=N*3600+mod(N*N*731\\,2900)-gt(mod(N\\,5)\\,3)*900 -fps_mode passthrough \
-             -enc_time_base 1/90000 -c:v libx264 -g 12 -pix_fmt yuv420p -video_track_timescale 90000 -c:a aac",
+             -enc_time_base 1/90000 -c:v libx264 -g 12 -pix_fmt yuv420p -video_track_timescale 90000 \
+             -bsf:v setts=pts=PTS:dts=DTS:duration=3600 -c:a aac",
         ),
     )
     .stands_for_its_kind(),
@@ -90,7 +91,8 @@ pub const TIMES: &[Film] = &[
         Clip::new(
             "pauses.mp4",
             "FILM TONE+3 -vf settb=1/12800,setpts=512*(N+20*gte(N\\,10)+30*gte(N\\,28)) -fps_mode passthrough \
-             -enc_time_base 1/12800 -c:v libx264 -bf 0 -pix_fmt yuv420p -c:a aac",
+             -enc_time_base 1/12800 -c:v libx264 -bf 0 -pix_fmt yuv420p \
+             -bsf:v setts=pts=PTS:dts=DTS:duration=512 -c:a aac",
         ),
     ),
     film(
