@@ -15,7 +15,7 @@ pub struct Horizon(AtomicU64);
 impl Horizon {
     /// An object, or a list, of that version was heard of. What is no number is no horizon.
     pub fn heard_of(&self, version: Option<&str>) {
-        if let Some(version) = version.and_then(|version| version.parse().ok()) {
+        if let Some(version) = number(version) {
             self.0.fetch_max(version, Ordering::AcqRel);
         }
     }
@@ -28,14 +28,17 @@ impl Horizon {
 
     /// Whether something of that version is as new. What is no number is not.
     pub fn is_reached_by(&self, version: Option<&str>) -> bool {
-        let version: Option<u64> = version.and_then(|version| version.parse().ok());
-        version.is_some_and(|version| version >= self.0.load(Ordering::Acquire))
+        number(version).is_some_and(|version| version >= self.0.load(Ordering::Acquire))
     }
 
     /// An API server knows nothing so new: it lags, or its store was restored from an earlier time.
     pub fn forget(&self) {
         self.0.store(0, Ordering::Release);
     }
+}
+
+fn number(version: Option<&str>) -> Option<u64> {
+    version?.parse().ok()
 }
 
 #[cfg(test)]

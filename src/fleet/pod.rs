@@ -1,7 +1,7 @@
 //! What the fleet keeps of a pod of ours: what it takes of its node, and whether it may still use its GPU.
 
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::claim::JobKey;
 use super::demand::PodRequests;
@@ -64,11 +64,15 @@ impl PodFacts {
     }
 }
 
-/// The job that a pod belongs to, by its controller.
+/// The job that a pod belongs to, as the pod names its controller.
+pub fn owner_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
+    let mut owners = meta.owner_references.iter().flatten();
+    owners.find(|owner| owner.controller == Some(true) && owner.kind == "VideoUpscale")
+}
+
+/// The same by its key.
 pub(super) fn job_of(meta: &ObjectMeta) -> Option<JobKey> {
-    let owners = meta.owner_references.iter().flatten();
-    let owner =
-        owners.into_iter().find(|owner| owner.controller == Some(true) && owner.kind == "VideoUpscale")?;
+    let owner = owner_of(meta)?;
     let namespace = meta.namespace.clone()?;
     Some(JobKey { namespace, name: owner.name.clone(), uid: owner.uid.clone() })
 }

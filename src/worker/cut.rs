@@ -131,7 +131,7 @@ pub fn input(run: &mut Invocation, kind: InputKind, target: &Path) {
 /// Output options with which a cut's pictures are hashed as they were handed on, into a file.
 pub fn hash_again(run: &mut Invocation, kind: InputKind, file: &Path) {
     run.args(["-map", "0:v:0", "-vf", &format!("format={}", format(kind)), "-fps_mode", "passthrough"]);
-    run.args(["-enc_time_base", "1/25", "-f", "framehash", "-hash", "murmur3"]).file(file);
+    run.args(["-enc_time_base", "1/25"]).hashes().file(file);
 }
 
 const fn format(kind: InputKind) -> &'static str {
@@ -179,9 +179,9 @@ fn select(tools: &Tools, cut: &Cut<'_>, start: Option<&str>) -> Outcome<Hashed> 
         }
     }
     run.args(["-map", "[stored]", "-fps_mode", "passthrough", "-enc_time_base", "1/25", "-frames:v", &all]);
-    run.args(["-f", "framehash", "-hash", "murmur3"]).file(&handed_on(cut.target));
+    run.hashes().file(&handed_on(cut.target));
     run.args(["-map", "[shown]", "-fps_mode", "passthrough", "-enc_time_base", &base, "-frames:v", &frames]);
-    run.args(["-f", "framehash", "-hash", "murmur3", "pipe:1"]);
+    run.hashes().args(["pipe:1"]);
     read_hashes(&run, "cut the segment", cut.index.base, |_| false)
 }
 

@@ -155,6 +155,11 @@ impl Invocation {
         self
     }
 
+    /// Appends that the output is a hash of each picture, or packet.
+    pub fn hashes(&mut self) -> &mut Self {
+        self.args(["-f", "framehash", "-hash", "murmur3"])
+    }
+
     /// Appends a file name, as output.
     pub fn file(&mut self, path: &Path) -> &mut Self {
         self.args.push(file_url(path));

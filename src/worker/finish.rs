@@ -106,7 +106,7 @@ fn prove_part(
     let mut run = tools.ffmpeg();
     run.args(["-copyts"]).input(part);
     run.args(["-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", &index.base.to_string()]);
-    run.args(["-f", "framehash", "-hash", "murmur3", "pipe:1"]);
+    run.hashes().args(["pipe:1"]);
     let Hashed { times, said, .. } = read_hashes(&run, "prove the part", index.base, |_| false)?;
     let wrong = |text: String| Failure::stop(Code::Internal, format!("the part is wrong: {text}"));
     if said.lines > 0 {

@@ -148,7 +148,7 @@ fn write(tools: &Tools, source: &Path, index: &Index, target: &Path) -> Outcome<
     run.args(["-bf", "0", "-sc_threshold", "0", "-g", &keys, "-keyint_min", &keys, "-f", "matroska"])
         .file(target);
     run.args(["-map", "[shown]", "-fps_mode", "passthrough", "-enc_time_base", &index.base.to_string()]);
-    run.args(["-frames:v", &frames, "-f", "framehash", "-hash", "murmur3", "pipe:1"]);
+    run.args(["-frames:v", &frames]).hashes().args(["pipe:1"]);
     let shown = read_hashes(&run, "copy the film with more keyframes", index.base, |_| false)?;
     same(&shown.hashes, &index.hashes, "was made of")
 }
@@ -159,7 +159,7 @@ fn prove_stored(tools: &Tools, index: &Index, copy: &Path) -> Outcome<()> {
     let mut run = tools.ffmpeg();
     run.args(["-copyts"]).input(copy);
     run.args(["-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", &BASE.to_string()]);
-    run.args(["-frames:v", &first.len().to_string(), "-f", "framehash", "-hash", "murmur3", "pipe:1"]);
+    run.args(["-frames:v", &first.len().to_string()]).hashes().args(["pipe:1"]);
     same(&read_hashes(&run, "prove the copy", BASE, |_| false)?.hashes, first, "shows")
 }
 

@@ -78,11 +78,12 @@ pub fn probe(tools: &Tools, mounts: &Mounts, task: &ProbeTask, now: SystemTime) 
     let film = encoded_bytes(&index, scale, task.encode.quality, index.owned().frames());
     let parts = film.saturating_sub(parts_bytes(&folder));
     let need = film.saturating_add(parts).saturating_add(others_bytes(&media, &index));
-    if prove_room(mounts, Volume::Destination, "the film with its parts", need).is_err() {
-        // It is of less use than the room that it takes.
+    let room = || prove_room(mounts, Volume::Destination, "the film with its parts", need);
+    room().or_else(|_| {
+        // The copy is of less use than the room that it takes.
         discard(&folder.keyed());
-    }
-    prove_room(mounts, Volume::Destination, "the film with its parts", need)?;
+        room()
+    })?;
     let plan = make_plan(task, &index, &digest, scale)?;
     prove_encoders(tools, task.engine.kind, &Encoder::of(&index, scale, &task.encode, plan.rate))?;
     if keyed::is_wanted(&index, plan.segments.len()) {

@@ -7,6 +7,7 @@ use super::verdict::Stage as Container;
 use crate::api::conditions::ScheduledReason;
 use crate::api::keys::{self, Role};
 use crate::fleet::claim::{Claim, JobKey, SeenBefore};
+use crate::fleet::pod::owner_of;
 
 /// A pod of the job: right labels, right owner.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,9 +96,7 @@ impl SeenPod {
     /// name or UID that we gave.
     pub fn of(pod: Pod, job: &JobKey) -> Option<Self> {
         let meta = &pod.metadata;
-        let owned = meta.owner_references.iter().flatten().any(|owner| {
-            owner.controller == Some(true) && owner.uid == job.uid && owner.kind == "VideoUpscale"
-        });
+        let owned = owner_of(meta).is_some_and(|owner| owner.uid == job.uid);
         let label = |key: &str| meta.labels.as_ref().and_then(|all| all.get(key)).map(String::as_str);
         let annotation = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key));
         let number = |key: &str| label(key).and_then(|text| text.parse::<u32>().ok());

@@ -173,7 +173,7 @@ pub fn first_time(tools: &Tools, source: &Path, stream: u32, base: Ratio) -> Out
     let mut run = tools.ffmpeg();
     run.args(["-copyts", "-noautorotate"]).input(source);
     run.args(["-map", &format!("0:{stream}"), "-frames:v", "1", "-fps_mode", "passthrough"]);
-    run.args(["-enc_time_base", &base.to_string(), "-f", "framehash", "-hash", "murmur3", "pipe:1"]);
+    run.args(["-enc_time_base", &base.to_string()]).hashes().args(["pipe:1"]);
     let found = read_hashes(&run, "read the first picture", base, |_| false).map_err(undecodable)?;
     let first = found.times.first().ok_or_else(|| nothing_decodes(&found.said))?;
     first.ok_or_else(|| Failure::stop(Code::UnsupportedSource, "BrokenTimes: the first picture has no time"))
@@ -266,7 +266,7 @@ pub fn scan(tools: &Tools, asked: &Scan<'_>) -> Outcome<Option<Pictures>> {
         // Headers are few; pictures do not wait for the next one.
         run.args(["-max_interleave_delta", "1"]);
     }
-    run.args(["-f", "framehash", "-hash", "murmur3", "pipe:1"]);
+    run.hashes().args(["pipe:1"]);
     if asked.deinterlace != Deinterlace::Off {
         run.args(["-map", "[scenes]", "-fps_mode", "passthrough", "-enc_time_base", &asked.base.to_string()]);
         run.args(["-f", "null", "pipe:1"]);

@@ -64,7 +64,7 @@ impl Packets<'_> {
         if first {
             run.args(["-frames:a", "1"]);
         }
-        run.args(["-f", "framehash", "-hash", "murmur3", "pipe:1"]);
+        run.hashes().args(["pipe:1"]);
         let mut bases = vec![None; self.streams.len()];
         run.lines(purpose, |line| {
             if let Some((stream, base)) = base(line) {
