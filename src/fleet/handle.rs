@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::channel::mpsc;
 use futures::future::{Either, select};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::runtime::events::Recorder;
 use tokio::sync::Notify;
@@ -17,11 +17,10 @@ use super::claim::{Claim, JobKey};
 use super::claims::{Claims, OwnWrites};
 use super::clock::Clock;
 use super::demand::{Demand, GpuRequirements, Outlook};
-use super::horizon::Horizon;
+use super::heard_pods::HeardPods;
 use super::index::Fleet;
 pub use super::index::Matching;
 use super::node::NodeFacts;
-use super::own_pods::OwnPods;
 use super::place::Placement;
 use super::snapshot::Snapshot;
 use super::{allocator, news, sweeper, watch};
@@ -81,9 +80,7 @@ struct Shared {
     changed: Notify,
     listeners: Mutex<Vec<Listener>>,
     filled: AtomicU8,
-    /// Of pods.
-    horizon: Horizon,
-    own_pods: OwnPods,
+    heard_pods: HeardPods,
 }
 
 /// What the newest report says of one GPU.
@@ -122,8 +119,7 @@ impl FleetHandle {
             changed: Notify::new(),
             listeners: Mutex::default(),
             filled: AtomicU8::new(0),
-            horizon: Horizon::default(),
-            own_pods: OwnPods::default(),
+            heard_pods: HeardPods::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -143,12 +139,12 @@ impl FleetHandle {
 
     /// Notes a claim as this process has just written it.
     pub(super) fn note_own_write(&self, claim: &Claim) {
-        self.shared.own_writes.note(claim, self.shared.began.elapsed());
+        self.shared.own_writes.note(claim, self.up());
     }
 
     /// Whether this process wrote the claim as it is, and so lately that no other process undoes it yet.
     pub(super) fn wrote_lately(&self, claim: &Claim) -> bool {
-        self.shared.own_writes.is_fresh(claim, self.shared.began.elapsed())
+        self.shared.own_writes.is_fresh(claim, self.up())
     }
 
     /// What the loop was told.
@@ -225,22 +221,20 @@ impl FleetHandle {
         Matching { host_bytes: all.host_bytes.map(|bytes| bytes.min(MOST_HOST_BYTES)), ..all }
     }
 
-    /// How far pods have been heard of in this process: what is read must not be older.
-    pub fn horizon(&self) -> &Horizon {
-        &self.shared.horizon
+    /// The pods of jobs as this process has heard of them.
+    pub fn heard_pods(&self) -> &HeardPods {
+        &self.shared.heard_pods
     }
 
-    /// Notes that this process has made the pod of an attempt. Its job is not told of it again: it looks when something
-    /// becomes of the pod, or when nothing does for too long.
-    pub fn made_pod(&self, meta: &ObjectMeta) {
-        self.horizon().heard_of(meta.resource_version.as_deref());
-        self.shared.own_pods.made(meta);
+    /// How long the fleet has been known.
+    pub fn up(&self) -> Duration {
+        self.shared.began.elapsed()
     }
 
-    /// Takes in that a pod is heard of. Whether its job has to look again.
-    pub(super) fn hear_of_pod(&self, meta: &ObjectMeta) -> bool {
-        self.horizon().heard_of(meta.resource_version.as_deref());
-        self.shared.own_pods.hear_of(meta)
+    /// Forgets a job that is gone.
+    pub fn forget(&self, job: &JobKey) {
+        self.shared.heard_pods.forget(&job.uid);
+        self.drop_demand(job);
     }
 
     /// Whether nodes, claims and pods have each been listed once. Nothing is decided before.

@@ -17,18 +17,19 @@ pub(crate) mod fake_api;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod handle;
-mod horizon;
+mod heard_pods;
 pub mod index;
 mod news;
 pub mod node;
-mod own_pods;
 pub mod place;
 pub mod pod;
 pub mod resource;
 pub mod snapshot;
 mod sweeper;
+mod version;
 mod watch;
 
 pub use claims::{Claims, Error as ClaimError, Outcome};
 pub use handle::{Clients, FleetConfig, FleetHandle, GpuView, Matching, Wakes, run};
-pub use horizon::Horizon;
+pub use heard_pods::HeardPods;
+pub use version::Version;

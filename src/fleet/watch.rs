@@ -2,7 +2,7 @@
 //! set aside; a start that is refused again and again, and a silence, end in a new list; lists come at growing
 //! distances. (A start that is never answered ends by the watch client's read timeout.)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,32 +145,45 @@ async fn pods_of(
     namespace: Option<&String>,
     waiting: &std::sync::atomic::AtomicUsize,
 ) {
-    let mut listed: BTreeMap<String, ()> = BTreeMap::new();
+    let mut listed: BTreeSet<String> = BTreeSet::new();
+    // As far as it was known when a list began; what has come since is newer than it.
+    let mut known = BTreeSet::new();
     let mut first = true;
+    let here = namespace.map(String::as_str);
     follow::<Pod>(api, ours(), |event| {
         match event {
-            Event::Init => listed.clear(),
+            Event::Init => {
+                listed.clear();
+                known = fleet.heard_pods().known(here);
+            }
             Event::InitApply(pod) | Event::Apply(pod) => {
-                let news = fleet.hear_of_pod(pod.meta());
-                listed.extend(pod.uid().map(|uid| (uid, ())));
-                let job = job_of(pod.meta()).filter(|_| news);
-                if let Some(facts) = pod.0.ok().as_ref().and_then(PodFacts::of) {
+                listed.extend(pod.uid());
+                let job = job_of(pod.meta());
+                let Ok(pod) = pod.0 else {
+                    fleet.wake(job);
+                    return;
+                };
+                if let Some(facts) = PodFacts::of(&pod) {
                     fleet.lock().apply_pod(facts);
                 }
-                fleet.wake(job);
+                let news = fleet.heard_pods().hear_of(pod);
+                fleet.wake(job.filter(|_| news));
             }
             Event::Delete(pod) => {
-                fleet.hear_of_pod(pod.meta());
+                fleet.heard_pods().lose(pod.meta());
                 let before = fleet.lock().remove_pod(&pod.uid().unwrap_or_default());
                 fleet.wake(job_of(pod.meta()).filter(|_| is_news(before.as_deref())));
             }
             Event::InitDone => {
+                for (job, uid) in std::mem::take(&mut known) {
+                    if !listed.contains(&uid) {
+                        fleet.heard_pods().miss(&job, &uid);
+                    }
+                }
                 let jobs: Vec<JobKey> = {
                     let mut fleet = fleet.lock();
-                    let here = fleet
-                        .pods()
-                        .filter(|pod| namespace.is_none_or(|namespace| pod.namespace == *namespace));
-                    let gone = here.filter(|pod| !listed.contains_key(&pod.uid)).cloned();
+                    let pods = fleet.pods().filter(|pod| here.is_none_or(|here| pod.namespace == here));
+                    let gone = pods.filter(|pod| !listed.contains(&pod.uid)).cloned();
                     let gone: Vec<Arc<PodFacts>> = gone.collect();
                     for pod in &gone {
                         fleet.remove_pod(&pod.uid);
@@ -292,6 +305,8 @@ mod tests {
             all.dedup();
             all
         };
+        let heard = fleet.heard_pods();
+        heard.listed("j", heard.asking("j", fleet.up()), None, Vec::new());
         for (name, phase) in [("works", "Running"), ("ended", "Succeeded"), ("made", "Pending")] {
             let owner = json!({"apiVersion": keys::API_VERSION, "kind": "VideoUpscale", "name": format!("job-{name}"),
                 "uid": "j", "controller": true});
@@ -302,18 +317,17 @@ mod tests {
             );
         }
         let made: Pod = serde_json::from_value(api.lock().objects["/api/v1/pods/made"].clone()).unwrap();
-        fleet.made_pod(&made.metadata);
-        let version = made.metadata.resource_version.clone();
-        assert_eq!(
-            woken().await,
-            ["job-ended", "job-made", "job-works"],
-            "listed twice: the second time it is news"
-        );
-        assert_eq!(fleet.horizon().version(), version);
-        fleet.made_pod(&made.metadata);
-        assert!(!fleet.hear_of_pod(&made.metadata), "once it is none");
+        assert!(fleet.heard_pods().hear_of(made.clone()));
+        assert_eq!(woken().await, ["job-ended", "job-works"], "this process has made the third itself");
+        assert!(woken().await.is_empty(), "a new list of the same tells nothing");
+        let mut goes_on = made;
+        goes_on.metadata.labels.get_or_insert_default().insert("a".into(), "b".into());
+        api.put("/api/v1/pods/made", serde_json::to_value(goes_on).unwrap());
+        assert_eq!(woken().await, ["job-made"]);
+        assert_eq!(fleet.heard_pods().known(None).len(), 3);
         api.lock().objects.clear();
         assert_eq!(woken().await, ["job-made", "job-works"], "that an ended pod is gone says nothing");
+        assert!(fleet.heard_pods().known(None).is_empty());
     }
 
     #[tokio::test(start_paused = true)]

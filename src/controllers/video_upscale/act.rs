@@ -16,6 +16,7 @@ use super::plan::{Change, Event, Freed, Plan, size};
 use crate::api::keys;
 use crate::api::video_upscale::{VideoUpscale, VideoUpscaleStatus};
 use crate::fleet::claim::Claim;
+use crate::fleet::pod::owner_of;
 
 #[cfg(test)]
 mod tests;
@@ -178,21 +179,22 @@ async fn create_pod(
     let answer = tokio::time::timeout(CREATE, api.create(&params, pod)).await;
     match answer.map_err(|_elapsed| Error::Silence { pod: name.clone() })? {
         Ok(made) => {
-            match claim {
-                Some(_) => ctx.fleet.made_pod(&made.metadata),
-                None => ctx.fleet.horizon().heard_of(made.metadata.resource_version.as_deref()),
+            // Of another pod than an attempt's the watch tells, and wakes the job: it has a state to record then.
+            if claim.is_some() {
+                ctx.fleet.heard_pods().hear_of(made);
             }
             Ok(())
         }
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            let there = api.get_opt(&name).await.map_err(failed)?;
-            let version = there.as_ref().and_then(|there| there.metadata.resource_version.as_deref());
-            ctx.fleet.horizon().heard_of(version);
-            let ours = there.is_none_or(|there| {
-                there.owner_references().iter().any(|owner| owner.uid == identity.key.uid)
-            });
+            let Some(there) = api.get_opt(&name).await.map_err(failed)? else { return Ok(()) };
+            let ours = owner_of(&there.metadata).is_some_and(|owner| owner.uid == identity.key.uid);
             if !ours {
-                refused(claim, format!("pod {name} exists and is not this job's"), ctx, memory, now).await?;
+                return refused(claim, format!("pod {name} exists and is not this job's"), ctx, memory, now)
+                    .await;
+            }
+            // It may have gone on since it was made, and the watch then tells nothing new.
+            if ctx.fleet.heard_pods().hear_of(there) {
+                ctx.fleet.wake([identity.key.clone()]);
             }
             Ok(())
         }
@@ -289,7 +291,10 @@ async fn delete_pod(identity: &Identity, name: &str, uid: &str, ctx: &Context) -
     match api.delete(name, &only(uid)).await {
         Ok(_) => Ok(()),
         // Gone, or another of that name: either way the one that was meant is not there.
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
+            ctx.fleet.heard_pods().miss(&identity.key.uid, uid);
+            Ok(())
+        }
         Err(source) => Err(Error::DeletePod { pod: name.to_owned(), source }),
     }
 }

@@ -22,7 +22,7 @@ use crate::controllers::attempts::Attempts;
 use crate::controllers::profiles;
 use crate::fleet::claim::{AttemptId, JobKey};
 use crate::fleet::demand::GpuRequirements;
-use crate::fleet::{Claims, FleetHandle, Horizon};
+use crate::fleet::{Claims, FleetHandle, Version};
 use crate::telemetry::Telemetry;
 
 /// Jobs remembered at most; the oldest answer is then asked for again.
@@ -80,9 +80,16 @@ struct Remembered {
     memory: Memory,
     frozen: Option<UpscaleProfileSpec>,
     /// The object as this process has written or read it last.
-    known: Horizon,
+    known: Version,
     /// Whether a write has shown that the object is another than was heard of.
     outdated: bool,
+}
+
+impl Remembered {
+    /// A version of the object that was written or read.
+    fn knows(&mut self, version: Option<&str>) {
+        self.known = self.known.max(Version::read(version).unwrap_or_default());
+    }
 }
 
 /// Answers about a job's surroundings that are believed for a while, by all jobs of that namespace on the same claims.
@@ -205,13 +212,13 @@ impl Context {
 
     /// Notes the version of a job's object that this process has written.
     pub fn has_written(&self, key: &JobKey, version: Option<&str>) {
-        self.with(key, |remembered| remembered.known.heard_of(version));
+        self.with(key, |remembered| remembered.knows(version));
     }
 
     /// Notes the version of a job's object that this process has read as it is now.
     pub fn has_read(&self, key: &JobKey, version: Option<&str>) {
         self.with(key, |remembered| {
-            remembered.known.heard_of(version);
+            remembered.knows(version);
             remembered.outdated = false;
         });
     }
@@ -223,7 +230,7 @@ impl Context {
 
     /// Whether an object of that version is no older than what this process knows of it.
     pub fn is_heard(&self, key: &JobKey, version: Option<&str>) -> bool {
-        self.with(key, |remembered| !remembered.outdated && remembered.known.is_reached_by(version))
+        self.with(key, |remembered| !remembered.outdated && Version::read(version) >= Some(remembered.known))
     }
 
     /// What is known of the namespace of a job and of claims in it, if it is still believed. Whoever labels a namespace or
@@ -283,7 +290,7 @@ impl Context {
         for key in keys {
             all.remove(&key.uid);
             self.attempts.succeeded(&key.uid);
-            self.fleet.drop_demand(&key);
+            self.fleet.forget(&key);
         }
     }
 
@@ -316,7 +323,7 @@ impl Context {
             key: key.clone(),
             memory: Memory::default(),
             frozen: None,
-            known: Horizon::default(),
+            known: Version::default(),
             outdated: false,
         };
         change(all.entry(key.uid.clone()).or_insert_with(fresh))

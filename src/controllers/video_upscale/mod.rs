@@ -77,7 +77,10 @@ pub async fn reconcile(object: Arc<Guarded>, ctx: Arc<Context>) -> Result<Action
             ctx.note_conflict(&key);
             Ok(Action::requeue(CONFLICT))
         }
-        Err(error) => Err(error),
+        Err(error) => {
+            ctx.fleet.heard_pods().doubt(&key.uid);
+            Err(error)
+        }
     }
 }
 
@@ -107,7 +110,7 @@ async fn pass(object: &Guarded, key: &JobKey, ctx: &Context, now: Timestamp) -> 
         }
     };
     let Some((observed, plan)) = planned(job, key, ctx, now).await? else {
-        ctx.fleet.drop_demand(key);
+        ctx.fleet.forget(key);
         return Ok(Action::await_change());
     };
     let requeue = plan.requeue;
@@ -129,7 +132,7 @@ async fn planned(
     loop {
         // Pods first, the object after.
         let Some(object) = observe::object(heard, key, ctx, sight).await? else { return Ok(None) };
-        let Some(observed) = observe::observe(&object, pods.clone(), key, ctx, now).await? else {
+        let Some(observed) = observe::observe(&object, &pods, key, ctx, now).await? else {
             return Ok(None);
         };
         let plan = plan::plan(&observed, now);

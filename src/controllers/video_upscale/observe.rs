@@ -3,12 +3,13 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{ListParams, VersionMatch};
+use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::{Api, ResourceExt};
 
@@ -24,6 +25,7 @@ use crate::api::keys;
 use crate::api::profile::{UpscaleProfile, UpscaleProfileSpec, UpscaleProfileStatus};
 use crate::api::report::State;
 use crate::api::video_upscale::VideoUpscale;
+use crate::fleet::Version;
 use crate::fleet::claim::JobKey;
 
 /// How long an answer about volumes and namespace is believed.
@@ -64,7 +66,7 @@ pub async fn object<'h>(
 /// If the API server does not answer.
 pub async fn observe(
     object: &VideoUpscale,
-    listed: Vec<Pod>,
+    listed: &[Arc<Pod>],
     seen: &JobKey,
     ctx: &Context,
     now: Timestamp,
@@ -75,7 +77,7 @@ pub async fn observe(
         return Ok(None);
     }
     let key = identity.key.clone();
-    let mut pods: Vec<SeenPod> = listed.into_iter().filter_map(|pod| SeenPod::of(pod, &key)).collect();
+    let mut pods: Vec<SeenPod> = listed.iter().filter_map(|pod| SeenPod::of(Arc::clone(pod), &key)).collect();
     pods.sort_by(|a, b| a.name.cmp(&b.name));
     let job = Job::read(&object.spec);
     let status = object.status.clone().unwrap_or_default();
@@ -128,37 +130,24 @@ pub async fn observe(
     }))
 }
 
-/// The pods of a job: no older than heard of, or as they are now.
+/// The pods of a job: as they were heard of, or as they are now.
 ///
 /// # Errors
 /// If the API server does not answer.
-pub async fn list_pods(key: &JobKey, ctx: &Context, sight: Sight) -> Result<Vec<Pod>, Error> {
+pub async fn list_pods(key: &JobKey, ctx: &Context, sight: Sight) -> Result<Vec<Arc<Pod>>, Error> {
+    let heard = ctx.fleet.heard_pods();
+    if sight < Sight::Everything
+        && let Some(pods) = heard.of(&key.uid, ctx.fleet.up())
+    {
+        return Ok(pods);
+    }
     let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &key.namespace);
     let ours = ListParams::default().labels(&format!("{}={}", keys::JOB_UID, key.uid));
-    let horizon = ctx.fleet.horizon();
-    let heard = horizon.version().filter(|_| sight < Sight::Everything).map(|version| ListParams {
-        version_match: Some(VersionMatch::NotOlderThan),
-        resource_version: Some(version),
-        ..ours.clone()
-    });
+    let asking = heard.asking(&key.uid, ctx.fleet.up());
     let failed = |source| Error::ListPods { name: format!("{}/{}", key.namespace, key.name), source };
-    if let Some(heard) = heard {
-        match api.list(&heard).await {
-            Ok(list) => {
-                horizon.heard_of(list.metadata.resource_version.as_deref());
-                return Ok(list.items);
-            }
-            Err(kube::Error::Api(status)) if matches!(status.code, 410 | 504) => {
-                tracing::warn!(job = %key.name, error = %status, "pods are read as they are now");
-                horizon.forget();
-            }
-            Err(source) => return Err(failed(source)),
-        }
-    }
-    let pods = api.list(&ours).await.map_err(failed)?.items;
-    // Not the version of such a list: it may be that of all kinds together, of which a server's memory of pods hears late.
-    pods.iter().for_each(|pod| horizon.heard_of(pod.metadata.resource_version.as_deref()));
-    Ok(pods)
+    let list = api.list(&ours).await.map_err(failed)?;
+    let version = Version::read(list.metadata.resource_version.as_deref());
+    Ok(heard.listed(&key.uid, asking, version, list.items))
 }
 
 /// The profile as the job began with it; before that, the one that it names or that is the default.
@@ -416,6 +405,38 @@ pub(crate) mod tests {
         ctx.note_conflict(&key);
         assert_eq!(version("9", Sight::Heard).await, "1", "somebody else has written it");
         assert_eq!(version("9", Sight::Heard).await, "9");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pods_are_taken_as_they_were_heard_of_unless_that_is_long_ago_or_not_enough() {
+        let api = FakeApi::default();
+        let ctx = context(&api, true);
+        let key = observed(json!({})).identity.key;
+        let owner = json!({"apiVersion": keys::API_VERSION, "kind": "VideoUpscale", "name": key.name,
+            "uid": key.uid, "controller": true});
+        let put = |name: &str| {
+            let meta =
+                json!({"name": name, "namespace": "media", "uid": name, "ownerReferences": [owner.clone()]});
+            api.put(&format!("/api/v1/namespaces/media/pods/{name}"), json!({"metadata": meta}));
+        };
+        let seen = async |sight| {
+            let pods = list_pods(&key, &ctx, sight).await.unwrap();
+            let lists = api.lock().asked.len();
+            (pods.iter().map(|pod| pod.name_any()).collect::<Vec<_>>().concat(), lists)
+        };
+        put("a");
+        assert_eq!(seen(Sight::Heard).await, ("a".to_owned(), 1), "nothing was heard yet");
+        put("b");
+        assert_eq!(seen(Sight::Heard).await, ("a".to_owned(), 1));
+        assert_eq!(seen(Sight::Object).await, ("a".to_owned(), 1));
+        assert_eq!(seen(Sight::Everything).await, ("ab".to_owned(), 2));
+        put("c");
+        assert_eq!(seen(Sight::Heard).await, ("ab".to_owned(), 2), "what was listed was heard of");
+        tokio::time::advance(std::time::Duration::from_secs(60)).await;
+        assert_eq!(seen(Sight::Heard).await, ("abc".to_owned(), 3), "the watch may have died");
+        ctx.memory_of(&key);
+        ctx.forget("media", &key.name);
+        assert_eq!(seen(Sight::Heard).await, ("abc".to_owned(), 4), "another job of that name");
     }
 
     fn profiles() -> BTreeMap<String, UpscaleProfile> {

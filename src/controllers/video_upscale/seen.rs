@@ -1,5 +1,7 @@
 //! A pod of ours as it was seen: who it is, and how far it has come.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStateWaiting, ContainerStatus, Pod};
 
@@ -40,8 +42,8 @@ pub struct SeenPod {
     pub deleting: bool,
     /// How far it has come.
     pub progress: Progress,
-    /// The object, for the verdict.
-    pub pod: Pod,
+    /// The object, as far as it is kept, for the verdict.
+    pub pod: Arc<Pod>,
 }
 
 /// How far a pod has come.
@@ -94,7 +96,7 @@ pub enum Lack {
 impl SeenPod {
     /// Reads a pod that the job's label selector found. `None` if it is not ours: another owner or no role, number,
     /// name or UID that we gave.
-    pub fn of(pod: Pod, job: &JobKey) -> Option<Self> {
+    pub fn of(pod: Arc<Pod>, job: &JobKey) -> Option<Self> {
         let meta = &pod.metadata;
         let owned = owner_of(meta).is_some_and(|owner| owner.uid == job.uid);
         let label = |key: &str| meta.labels.as_ref().and_then(|all| all.get(key)).map(String::as_str);
@@ -279,15 +281,15 @@ mod tests {
     }
 
     fn progress(status: serde_json::Value) -> Progress {
-        SeenPod::of(pod(status, Some("node-a")), &job()).unwrap().progress
+        SeenPod::of(Arc::new(pod(status, Some("node-a"))), &job()).unwrap().progress
     }
 
     #[test]
     fn pods_of_another_owner_are_not_ours() {
         let mut foreign = pod(json!({}), None);
         foreign.metadata.owner_references.as_mut().unwrap()[0].uid = "u2".into();
-        assert_eq!(SeenPod::of(foreign, &job()), None);
-        let ours = SeenPod::of(pod(json!({}), None), &job()).unwrap();
+        assert_eq!(SeenPod::of(Arc::new(foreign), &job()), None);
+        let ours = SeenPod::of(Arc::new(pod(json!({}), None)), &job()).unwrap();
         assert_eq!((ours.segment, ours.attempt), (3, 1));
     }
 
@@ -308,7 +310,7 @@ mod tests {
         ] {
             let status =
                 json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": message}]});
-            let seen = SeenPod::of(pod(status, None), &job()).unwrap();
+            let seen = SeenPod::of(Arc::new(pod(status, None)), &job()).unwrap();
             let Progress::Unscheduled(hold) = seen.progress else { panic!("{message}") };
             assert_eq!(hold.reason, Some(reason), "{message}");
         }

@@ -100,7 +100,7 @@ fn planned(observed: &Observed, changes: Vec<Change>) -> Plan {
 }
 
 fn create(observed: &Observed) -> Change {
-    let pod = segment(observed, 3, 0, &json!({})).pod;
+    let pod = Pod::clone(&segment(observed, 3, 0, &json!({})).pod);
     Change::CreatePod {
         pod: Box::new(pod),
         claim: Some(Box::new(claim(&observed.identity.key, 3, 0, "GPU-1"))),

@@ -138,7 +138,7 @@ fn pod(observed: &Observed, role: Role, name: &str, labels: Value, status: &Valu
     for (label, value) in labels.as_object().unwrap() {
         all[label] = value.clone();
     }
-    let pod = serde_json::from_value(json!({
+    let pod: Pod = serde_json::from_value(json!({
         "metadata": {"name": name, "namespace": key.namespace, "uid": format!("uid-{name}"), "labels": all,
             "creationTimestamp": at(0).to_string(),
             "annotations": {keys::GPU_UUID: "GPU-1", keys::STEP: "2", keys::NEED: "13000000000"},
@@ -148,7 +148,7 @@ fn pod(observed: &Observed, role: Role, name: &str, labels: Value, status: &Valu
         "status": status,
     }))
     .unwrap();
-    SeenPod::of(pod, key).unwrap()
+    SeenPod::of(Arc::new(pod), key).unwrap()
 }
 
 pub fn single(observed: &Observed, role: Role, number: u32, status: &Value) -> SeenPod {

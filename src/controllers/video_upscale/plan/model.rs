@@ -36,6 +36,8 @@ enum Chance {
     Late(usize),
     /// The same, with pods and status no newer than heard of, and claims now or as they were a pass ago.
     Behind(usize, bool),
+    /// The controller at work hears of one pod how it is now, or that it is gone.
+    Hear(usize),
     /// The fleet serves the demand.
     Place,
     /// A pass whose first create of a pod gets no answer.
@@ -81,6 +83,7 @@ fn any_chance() -> impl Strategy<Value = Chance> {
         4 => (0usize..12).prop_map(Chance::Pass),
         1 => (0usize..12).prop_map(Chance::Late),
         2 => (0usize..12, any::<bool>()).prop_map(|(prefix, claims)| Chance::Behind(prefix, claims)),
+        1 => (0usize..8).prop_map(Chance::Hear),
         2 => Just(Chance::Place),
         1 => Just(Chance::Stall),
         1 => Just(Chance::Land),
@@ -110,6 +113,7 @@ fn lives_through(consistency: &'static str, chances: &[Chance]) {
             Chance::Pass(prefix) => cluster.pass(*prefix, Late::default()),
             Chance::Late(prefix) => cluster.pass(*prefix, Late { claims: true, rest: false }),
             Chance::Behind(prefix, claims) => cluster.pass(*prefix, Late { claims: *claims, rest: true }),
+            Chance::Hear(which) => cluster.hear(*which),
             Chance::Tenant(wish) => cluster.wish(*wish),
             Chance::Place => cluster.place(),
             Chance::Stall => cluster.stall(),
@@ -179,6 +183,15 @@ fn a_demand_is_served_again_while_a_segments_engine_has_ended_and_anothers_pod_h
             Chance::Place,
         ],
     );
+}
+
+#[test]
+fn a_gpu_is_not_given_back_for_a_pod_whose_name_another_controller_has_used_again() {
+    let mut chances = vec![Chance::Pass(9), Chance::Place, Chance::Pass(9)];
+    chances.extend([Chance::Run(0, Fate::Succeeds), Chance::Hear(0), Chance::Run(0, Fate::Vanishes)]);
+    chances.extend([Chance::Switch, Chance::Pass(9), Chance::Switch, Chance::Behind(9, false)]);
+    chances.extend([Chance::Place, Chance::Pass(9)]);
+    lives_through("PerSegment", &chances);
 }
 
 #[test]

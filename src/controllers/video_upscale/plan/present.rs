@@ -10,7 +10,7 @@ use crate::api::conditions::ConditionType;
 use crate::api::keys::Role;
 use crate::api::video_upscale::VideoUpscaleStatus;
 
-/// What is seen as it is now; the rest no older than what this process has heard of, its own writes among it.
+/// What is seen as it is now; the rest as this process has heard of it, its own writes among it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sight {
     /// Nothing.
@@ -29,7 +29,10 @@ pub fn needed(observed: &Observed, plan: &Plan) -> Sight {
     };
     let vanished = observed.memory.made.keys().any(|attempt| !seen(attempt));
     let lost = observed.pods.iter().any(|pod| observed.is_lost(pod));
-    if vanished || lost {
+    // It may have ended well before it was gone, if its node tells.
+    let tells = |node: &Option<String>| node.as_ref().is_some_and(|node| !observed.nodes.contains_key(node));
+    let going = observed.pods.iter().any(|pod| pod.deleting && !pod.ended() && tells(&pod.node));
+    if vanished || lost || (going && !plan.changes.is_empty()) {
         return Sight::Everything;
     }
     // Nothing looks again by itself at what such a plan has overlooked.
@@ -48,6 +51,8 @@ fn needed_by(observed: &Observed, change: &Change, recorded: bool) -> Sight {
         // An attempt whose end is recorded has no pod any more. One that is there refuses a second of its name.
         Change::CreatePod { claim: Some(_), .. } => Sight::Object,
         Change::CreatePod { claim: None, .. } | Change::DeleteJob => Sight::Everything,
+        // Somebody else may have made another pod of that name since.
+        Change::Release { claim, .. } if claim.actor != observed.actor => Sight::Everything,
         Change::Release { claim, .. } if observed.pods.iter().any(|pod| pod.holds(claim)) => Sight::Heard,
         Change::Release { .. } => Sight::Everything,
         Change::DeletePod { uid, .. } if !ended(uid) => Sight::Everything,

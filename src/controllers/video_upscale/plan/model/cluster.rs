@@ -192,6 +192,16 @@ impl Cluster {
         }
     }
 
+    /// The controller at work hears of one pod how it is now, or that it is gone.
+    pub fn hear(&mut self, which: usize) {
+        let names: BTreeSet<&String> = self.pods.keys().chain(self.heard.pods.keys()).collect();
+        let Some(name) = names.iter().cycle().nth(which).map(|name| String::clone(name)) else { return };
+        match self.pods.get(&name) {
+            Some((pod, _)) => self.heard.pods.insert(name, pod.clone()),
+            None => self.heard.pods.remove(&name),
+        };
+    }
+
     fn now(&self) -> Heard {
         let pods = self.pods.iter().map(|(name, (pod, _))| (name.clone(), pod.clone())).collect();
         Heard { pods, status: self.observed.status.clone() }
@@ -308,6 +318,8 @@ impl Cluster {
             Change::Release { claim, .. } => {
                 // In this world memory comes back at once and cards heal, so every way of giving back frees.
                 if self.claims.get(&claim.gpu) == Some(&*claim) {
+                    let mut alive = self.pods.values().filter(|(_, stage)| *stage == Stage::Fresh);
+                    assert!(!alive.any(|(pod, _)| pod.holds(&claim)), "given back under an engine");
                     self.claims.remove(&claim.gpu);
                 }
             }

@@ -110,7 +110,7 @@ fn a_larger_host_limit_is_tried_where_a_node_has_it() {
     for (largest, tried) in [(Some(96), "m"), (Some(95), ""), (None, "")] {
         let mut observed = running(json!({}));
         add(&mut observed, 0, 0, "GPU-1", "");
-        let pod = &mut observed.pods[0].pod;
+        let pod = Arc::make_mut(&mut observed.pods[0].pod);
         let containers = &mut pod.spec.as_mut().unwrap().containers;
         containers.push(
             serde_json::from_value(json!({"name": "finish", "resources": {"requests": {"memory": "64Gi"}}}))

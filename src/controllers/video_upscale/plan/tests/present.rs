@@ -61,6 +61,15 @@ fn what_was_not_seen_is_looked_for() {
     unused.claims = vec![claim(&unused.identity.key, 3, 0, "GPU-1")];
     assert!(kinds(&plan_of(&unused)).contains(&"free"));
     assert_eq!(needs(&unused), Sight::Everything, "a claim without a pod is undone");
+    let mut anothers = with_pod(&engine_done());
+    anothers.claims[0].actor = "another".into();
+    assert_eq!(kinds(&plan_of(&anothers))[0], "free");
+    assert_eq!(needs(&anothers), Sight::Everything, "another process may have made a pod of that name since");
+    let mut going = probed(json!({"suspend": true}));
+    going.pods = vec![segment(&going, 0, 0, &working())];
+    going.pods[0].deleting = true;
+    assert!(!kinds(&plan_of(&going)).contains(&"delete") && !plan_of(&going).changes.is_empty());
+    assert_eq!(needs(&going), Sight::Everything, "a pod that is being deleted may have ended well");
     let mut lost = with_pod(&working());
     lost.nodes.insert("node-a".into(), Trouble::Lost);
     assert_eq!(needs(&lost), Sight::Everything, "a pod whose node is gone");
