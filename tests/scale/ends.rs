@@ -42,6 +42,7 @@ pub async fn measure(world: &World, way: &Watched, kubelet: &Kubelet) -> Result<
             break;
         }
         if last || (reached && load.answer <= MOST_ANSWER) {
+            println!("  judged is {wanted} ends a second");
             faults.extend(beyond("a freed GPU's next pod", load.next, MOST_NEXT));
             if !reached {
                 faults.push(format!("only {:.1} ends a second", load.rate));
