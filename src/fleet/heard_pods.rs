@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::heard_pod::HeardPod;
 use super::pod::owner_of;
 use super::version::Version;
-use crate::api::keys;
 
 /// What was heard of a job's pods counts for so long after they were listed, lest a watch that has died without a word hides
 /// an end for longer.
@@ -29,7 +29,7 @@ pub struct HeardPods(Mutex<HashMap<String, OfJob>>);
 #[derive(Debug, Default)]
 struct OfJob {
     /// By UID.
-    pods: BTreeMap<String, Arc<Pod>>,
+    pods: BTreeMap<String, Arc<HeardPod>>,
     /// All that came before is in `pods`.
     as_of: Version,
     /// The last version that was heard of.
@@ -60,14 +60,14 @@ impl HeardPods {
         };
         let Some(of) = all.get_mut(&job) else { return true };
         let version = version(&pod.metadata);
-        let known = of.pods.get(&uid).map(|known| &known.metadata);
+        let known = of.pods.get(&uid).map(|known| &known.meta);
         let same = known.is_some_and(|known| known.resource_version == pod.metadata.resource_version);
         let later = known.and_then(self::version).max(Some(of.as_of));
         if same || version.is_some_and(|version| later > Some(version)) {
             return of.asked.is_none();
         }
         of.newest = of.newest.max(version.unwrap_or_default());
-        of.pods.insert(uid, Arc::new(slim(pod)));
+        of.pods.insert(uid, Arc::new(HeardPod::of(pod)));
         true
     }
 
@@ -96,13 +96,13 @@ impl HeardPods {
     /// UIDs of jobs and pods of a namespace, or of all.
     pub fn known(&self, namespace: Option<&str>) -> BTreeSet<(String, String)> {
         let all = self.lock();
-        let here = |pod: &Pod| namespace.is_none_or(|here| pod.metadata.namespace.as_deref() == Some(here));
+        let here = |pod: &HeardPod| namespace.is_none_or(|here| pod.meta.namespace.as_deref() == Some(here));
         let pods = all.iter().flat_map(|(job, of)| of.pods.iter().map(move |(uid, pod)| (job, uid, pod)));
         pods.filter(|(_, _, pod)| here(pod)).map(|(job, uid, _)| (job.clone(), uid.clone())).collect()
     }
 
     /// The pods of a job; `None` if they have to be listed. `up`: how long the process has run.
-    pub fn of(&self, job: &str, up: Duration) -> Option<Vec<Arc<Pod>>> {
+    pub fn of(&self, job: &str, up: Duration) -> Option<Vec<Arc<HeardPod>>> {
         let all = self.lock();
         let of = all.get(job)?;
         of.counts(up).then(|| of.pods.values().cloned().collect())
@@ -126,12 +126,12 @@ impl HeardPods {
         asking: Asking,
         version: Option<Version>,
         pods: Vec<Pod>,
-    ) -> Vec<Arc<Pod>> {
+    ) -> Vec<Arc<HeardPod>> {
         let ours = pods.into_iter().filter_map(|pod| {
             let (owner, uid) = whose(&pod.metadata)?;
-            (owner == job).then(|| (uid, Arc::new(slim(pod))))
+            (owner == job).then(|| (uid, Arc::new(HeardPod::of(pod))))
         });
-        let listed: BTreeMap<String, Arc<Pod>> = ours.collect();
+        let listed: BTreeMap<String, Arc<HeardPod>> = ours.collect();
         let answer = listed.values().cloned().collect();
         let mut all = self.lock();
         let Some(of) = all.get_mut(job) else { return answer };
@@ -141,7 +141,7 @@ impl HeardPods {
         // Otherwise all that was heard is of a time that is no more.
         if as_of >= asking.newest {
             of.pods.retain(|uid, _| !gone.contains(uid));
-            let later = |pod: &Arc<Pod>| self::version(&pod.metadata) > Some(as_of);
+            let later = |pod: &Arc<HeardPod>| self::version(&pod.meta) > Some(as_of);
             of.pods.extend(before.into_iter().filter(|(_, pod)| later(pod)));
             of.as_of = of.as_of.max(as_of);
             of.newest = of.newest.max(as_of);
@@ -193,36 +193,12 @@ fn version(meta: &ObjectMeta) -> Option<Version> {
     Version::read(meta.resource_version.as_deref())
 }
 
-/// The pod without what nobody asks for again: thousands are kept.
-fn slim(mut pod: Pod) -> Pod {
-    pod.metadata.managed_fields = None;
-    if let Some(annotations) = &mut pod.metadata.annotations {
-        annotations.retain(|key, _| key.starts_with(keys::GROUP));
-    }
-    let slim = |container: Container| Container {
-        name: container.name,
-        resources: container.resources,
-        restart_policy: container.restart_policy,
-        ..Container::default()
-    };
-    let all = |containers: Vec<Container>| containers.into_iter().map(slim).collect();
-    pod.spec = pod.spec.map(|spec| PodSpec {
-        affinity: spec.affinity,
-        containers: all(spec.containers),
-        init_containers: spec.init_containers.map(all),
-        node_name: spec.node_name,
-        ..PodSpec::default()
-    });
-    pod
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
     use crate::api::keys;
-    use crate::fleet::pod::PodFacts;
 
     const JOB: &str = "job";
     const SOON: Duration = Duration::from_secs(1);
@@ -240,8 +216,8 @@ mod tests {
 
     /// UIDs and versions of what is known, if it counts.
     fn known(heard: &HeardPods, up: Duration) -> Option<Vec<String>> {
-        let name = |pod: &Arc<Pod>| {
-            let meta = &pod.metadata;
+        let name = |pod: &Arc<HeardPod>| {
+            let meta = &pod.meta;
             format!("{}@{}", meta.uid.as_ref().unwrap(), meta.resource_version.as_ref().unwrap())
         };
         Some(heard.of(JOB, up)?.iter().map(name).collect())
@@ -353,22 +329,5 @@ mod tests {
         heard.forget("2");
         assert_eq!(heard.listed("2", on_its_way, at("9"), Vec::new()).len(), 0);
         assert_eq!(heard.lock().len(), 1, "forgotten meanwhile");
-    }
-
-    #[test]
-    fn what_is_kept_still_says_what_the_pod_takes() {
-        let text = include_str!("../controllers/video_upscale/pods/testdata/segment.json");
-        let mut whole: Pod = serde_json::from_str(text).unwrap();
-        whole.metadata.uid = Some("a".into());
-        let annotations = whole.metadata.annotations.as_mut().unwrap();
-        let ours = annotations.clone();
-        annotations.insert("somebody.else/notes".into(), "long".into());
-        assert_eq!(slim(whole.clone()).metadata.annotations, Some(ours));
-        assert!(
-            PodFacts::of(&whole).is_some_and(|facts| facts.node.is_some() && facts.requests.cpu_millis > 0)
-        );
-        assert_eq!(PodFacts::of(&slim(whole.clone())), PodFacts::of(&whole));
-        let length = |pod: &Pod| serde_json::to_string(pod).unwrap().len();
-        assert!(length(&slim(whole.clone())) * 2 < length(&whole));
     }
 }

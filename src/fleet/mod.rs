@@ -17,6 +17,7 @@ pub(crate) mod fake_api;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod handle;
+mod heard_pod;
 mod heard_pods;
 pub mod index;
 mod news;
@@ -31,5 +32,6 @@ mod watch;
 
 pub use claims::{Claims, Error as ClaimError, Outcome};
 pub use handle::{Clients, FleetConfig, FleetHandle, GpuView, Matching, Wakes, run};
+pub use heard_pod::HeardPod;
 pub use heard_pods::HeardPods;
 pub use version::Version;

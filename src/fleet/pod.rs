@@ -114,7 +114,7 @@ fn pinned_to(spec: &PodSpec) -> Option<String> {
 
 /// The scheduler's reckoning: the larger of what the main containers request together and what each init container
 /// requests, each with the sidecars that run beside it.
-fn requests(spec: &PodSpec) -> PodRequests {
+pub(super) fn requests(spec: &PodSpec) -> PodRequests {
     let mut sidecars = PodRequests::default();
     let mut peak = PodRequests::default();
     for container in spec.init_containers.iter().flatten() {

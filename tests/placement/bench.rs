@@ -18,11 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use video_upscale::api::keys;
 use video_upscale::api::quantity::GIB;
+use video_upscale::fleet::HeardPods;
 use video_upscale::fleet::claim::{AttemptId, Claim, Grant, JobKey, SeenBefore};
 use video_upscale::fleet::demand::{Demand, GpuRequirements, PodRequests, StepNeed, Wanted};
 use video_upscale::fleet::index::Fleet;
@@ -42,6 +44,8 @@ const HELD: u32 = 1000;
 const MOST_PASS: Duration = Duration::from_millis(200);
 /// 99 of 100 decisions may take this long.
 const MOST_DECISION: Duration = Duration::from_micros(200);
+/// A pod of an attempt, as the tests of the pod builder keep it.
+const SEGMENT_POD: &str = include_str!("../../src/controllers/video_upscale/pods/testdata/segment.json");
 /// What the state may take, MiB.
 const MOST_MEMORY: u64 = 128;
 
@@ -91,6 +95,8 @@ fn one_decision(kinds: u32) {
     }
     assert!(fleet.decide(at(1)).is_empty());
     memory("resident memory of that state", before);
+    let heard = heard_pods();
+    memory("the same with the pods of all GPUs as they were heard of", before);
     let (mut times, mut disturbed) = (Vec::new(), Vec::new());
     let mut switches = status("nonvoluntary_ctxt_switches:");
     for number in 0..DECISIONS {
@@ -127,6 +133,51 @@ fn one_decision(kinds: u32) {
     }
     tell("telling all jobs why they wait", times);
     memory(&format!("resident memory after {DECISIONS} decisions"), before);
+    assert_eq!(heard.known(None).len(), usize::try_from(NODES * CARDS).unwrap());
+}
+
+/// A running pod for each GPU, as the controller makes it and the kubelet tells of it.
+fn heard_pods() -> HeardPods {
+    let heard = HeardPods::default();
+    let whole: Pod = serde_json::from_str(SEGMENT_POD).unwrap();
+    let said = json!({"code": "Done", "free": 24 * GIB, "need": 16 * GIB}).to_string();
+    let image = format!("registry.example.org/video/engine@sha256:{}", "0".repeat(64));
+    let condition = |kind: &str| {
+        json!({"type": kind, "status": "True", "lastTransitionTime": at(0).to_string(),
+        "observedGeneration": 1})
+    };
+    let conditions = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"]
+        .map(condition);
+    let container = |name: &str, state: Value| {
+        json!({"name": name, "image": image, "imageID": image, "ready": false,
+        "restartCount": 0, "containerID": format!("containerd://{}", "0".repeat(64)), "state": state})
+    };
+    let ended = json!({"terminated": {"exitCode": 0, "reason": "Completed", "message": said,
+        "startedAt": at(0).to_string(), "finishedAt": at(1).to_string()}});
+    let running = json!({"running": {"startedAt": at(1).to_string()}});
+    let waiting = json!({"waiting": {"reason": "PodInitializing"}});
+    let status: PodStatus = serde_json::from_value(json!({"phase": "Pending", "qosClass": "Burstable",
+        "hostIP": "10.0.0.1", "podIP": "10.1.0.1", "startTime": at(0).to_string(),
+        "conditions": conditions,
+        "initContainerStatuses": [container("prepare", ended), container("upscale", running)],
+        "containerStatuses": [container("finish", waiting)]}))
+    .unwrap();
+    for number in 0..JOBS {
+        let job = job(number);
+        let owner = json!([{"apiVersion": keys::API_VERSION, "kind": "VideoUpscale", "name": job.name,
+            "uid": job.uid, "controller": true}]);
+        let owner: Vec<OwnerReference> = serde_json::from_value(owner).unwrap();
+        let pods = (0..NODES * CARDS / JOBS).map(|card| {
+            let name = AttemptId { job: job.clone(), segment: HELD + card, attempt: 0 }.pod_name();
+            let mut pod = Pod { status: Some(status.clone()), ..whole.clone() };
+            (pod.metadata.uid, pod.metadata.name) = (Some(name.clone()), Some(name));
+            pod.metadata.owner_references = Some(owner.clone());
+            pod
+        });
+        let asking = heard.asking(&job.uid, Duration::ZERO);
+        drop(heard.listed(&job.uid, asking, None, pods.collect()));
+    }
+    heard
 }
 
 /// Prints how times are spread, and answers the 99th percentile.

@@ -110,8 +110,7 @@ fn finished(observed: &Observed, status: &VideoUpscaleStatus, pod: Option<&SeenP
 
 /// Seconds from the start of a pod's first container to the end of its last init container, the engine.
 fn gpu_seconds(pod: &SeenPod) -> Option<f64> {
-    let containers =
-        || pod.pod.status.iter().flat_map(|status| status.init_container_statuses.iter().flatten());
+    let containers = || pod.pod.status.init_container_statuses.iter().flatten();
     let ends = || containers().filter_map(|container| container.state.as_ref()?.terminated.as_ref());
     let start = ends().filter_map(|end| end.started_at.as_ref()).map(|time| time.0).min()?;
     let end = ends().filter_map(|end| end.finished_at.as_ref()).map(|time| time.0).max()?;

@@ -25,8 +25,8 @@ use crate::api::keys;
 use crate::api::profile::{UpscaleProfile, UpscaleProfileSpec, UpscaleProfileStatus};
 use crate::api::report::State;
 use crate::api::video_upscale::VideoUpscale;
-use crate::fleet::Version;
 use crate::fleet::claim::JobKey;
+use crate::fleet::{HeardPod, Version};
 
 /// How long an answer about volumes and namespace is believed.
 const BELIEVED: std::time::Duration = std::time::Duration::from_secs(10);
@@ -66,7 +66,7 @@ pub async fn object<'h>(
 /// If the API server does not answer.
 pub async fn observe(
     object: &VideoUpscale,
-    listed: &[Arc<Pod>],
+    listed: &[Arc<HeardPod>],
     seen: &JobKey,
     ctx: &Context,
     now: Timestamp,
@@ -134,7 +134,7 @@ pub async fn observe(
 ///
 /// # Errors
 /// If the API server does not answer.
-pub async fn list_pods(key: &JobKey, ctx: &Context, sight: Sight) -> Result<Vec<Arc<Pod>>, Error> {
+pub async fn list_pods(key: &JobKey, ctx: &Context, sight: Sight) -> Result<Vec<Arc<HeardPod>>, Error> {
     let heard = ctx.fleet.heard_pods();
     if sight < Sight::Everything
         && let Some(pods) = heard.of(&key.uid, ctx.fleet.up())
@@ -422,7 +422,7 @@ pub(crate) mod tests {
         let seen = async |sight| {
             let pods = list_pods(&key, &ctx, sight).await.unwrap();
             let lists = api.lock().asked.len();
-            (pods.iter().map(|pod| pod.name_any()).collect::<Vec<_>>().concat(), lists)
+            (pods.iter().filter_map(|pod| pod.meta.name.clone()).collect::<String>(), lists)
         };
         put("a");
         assert_eq!(seen(Sight::Heard).await, ("a".to_owned(), 1), "nothing was heard yet");

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStateWaiting, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateWaiting, ContainerStatus};
 
 use super::verdict::Stage as Container;
 use crate::api::conditions::ScheduledReason;
 use crate::api::keys::{self, Role};
+use crate::fleet::HeardPod;
 use crate::fleet::claim::{Claim, JobKey, SeenBefore};
 use crate::fleet::pod::owner_of;
 
@@ -42,8 +43,8 @@ pub struct SeenPod {
     pub deleting: bool,
     /// How far it has come.
     pub progress: Progress,
-    /// The object, as far as it is kept, for the verdict.
-    pub pod: Arc<Pod>,
+    /// All that is kept of it, for the verdict.
+    pub pod: Arc<HeardPod>,
 }
 
 /// How far a pod has come.
@@ -96,8 +97,8 @@ pub enum Lack {
 impl SeenPod {
     /// Reads a pod that the job's label selector found. `None` if it is not ours: another owner or no role, number,
     /// name or UID that we gave.
-    pub fn of(pod: Arc<Pod>, job: &JobKey) -> Option<Self> {
-        let meta = &pod.metadata;
+    pub fn of(pod: Arc<HeardPod>, job: &JobKey) -> Option<Self> {
+        let meta = &pod.meta;
         let owned = owner_of(meta).is_some_and(|owner| owner.uid == job.uid);
         let label = |key: &str| meta.labels.as_ref().and_then(|all| all.get(key)).map(String::as_str);
         let annotation = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key));
@@ -119,7 +120,7 @@ impl SeenPod {
             role,
             segment,
             attempt,
-            node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+            node: pod.node.clone(),
             gpu: annotation(keys::GPU_UUID).cloned(),
             gpu_index: number(keys::GPU_INDEX),
             step: annotation(keys::STEP).and_then(|text| text.parse().ok()).unwrap_or(0),
@@ -143,7 +144,7 @@ impl SeenPod {
 
     /// When the last of its containers that have ended did so, by its node's clock.
     pub fn last_end(&self) -> Option<Timestamp> {
-        let status = self.pod.status.as_ref()?;
+        let status = &self.pod.status;
         let init = status.init_container_statuses.iter().flatten();
         init.chain(status.container_statuses.iter().flatten()).filter_map(end_of).max()
     }
@@ -161,32 +162,30 @@ impl SeenPod {
 
 impl Progress {
     /// Reads a pod's status. `None` for a pod without creation time, which no API server sends.
-    fn of(pod: &Pod) -> Option<Self> {
-        let status = pod.status.clone().unwrap_or_default();
+    fn of(pod: &HeardPod) -> Option<Self> {
+        let status = &pod.status;
         if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
             return Some(Self::Ended);
         }
-        let created = pod.metadata.creation_timestamp.as_ref()?.0;
+        let created = pod.meta.creation_timestamp.as_ref()?.0;
         let scheduled = status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled");
-        let bound = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
-        if !bound {
+        if pod.node.is_none() {
             let message = scheduled.and_then(|c| c.message.clone()).unwrap_or_default();
             let refused = scheduled.is_some_and(|c| c.status == "False");
             let reason = refused.then(|| unschedulable(&message));
             return Some(Self::Unscheduled(Hold { reason, message, lacks: Lack::Node }));
         }
-        let inits: Vec<_> = status.init_container_statuses.unwrap_or_default();
-        let mains: Vec<_> = status.container_statuses.unwrap_or_default();
+        let inits = || status.init_container_statuses.iter().flatten();
+        let mains = || status.container_statuses.iter().flatten();
         let engines: Vec<_> =
-            inits.iter().filter(|c| Container::of_container(&c.name) == Some(Container::Engine)).collect();
-        let ours_are_through =
-            inits.iter().filter(|c| Container::of_container(&c.name).is_some()).all(ended_well);
+            inits().filter(|c| Container::of_container(&c.name) == Some(Container::Engine)).collect();
+        let ours_are_through = inits().filter(|c| Container::of_container(&c.name).is_some()).all(ended_well);
         if !engines.is_empty() && ours_are_through {
             return Some(Self::Finishing);
         }
         let runs = |c: &ContainerStatus| c.state.as_ref().is_some_and(|state| state.running.is_some());
-        let all = || inits.iter().chain(&mains);
-        let begun = engines.iter().copied().chain(&mains).any(has_run);
+        let all = || inits().chain(mains());
+        let begun = engines.iter().copied().chain(mains()).any(has_run);
         let failed = all().any(|c| has_run(c) && !runs(c) && !ended_well(c));
         if begun || failed || all().any(runs) {
             return Some(Self::Working);
@@ -266,8 +265,8 @@ mod tests {
         JobKey { namespace: "media".into(), name: "holiday".into(), uid: "u1".into() }
     }
 
-    fn pod(status: serde_json::Value, node: Option<&str>) -> Pod {
-        serde_json::from_value(json!({
+    fn pod(status: serde_json::Value, node: Option<&str>) -> HeardPod {
+        let pod = serde_json::from_value(json!({
             "metadata": {
                 "name": "holiday-u1-00003-0001", "uid": "p1", "creationTimestamp": "2026-11-24T00:00:00Z",
                 "labels": {keys::ROLE: "segment", keys::SEGMENT: "3", keys::ATTEMPT: "1"},
@@ -276,8 +275,8 @@ mod tests {
             },
             "spec": {"nodeName": node, "containers": []},
             "status": status,
-        }))
-        .unwrap()
+        }));
+        HeardPod::of(pod.unwrap())
     }
 
     fn progress(status: serde_json::Value) -> Progress {
@@ -287,7 +286,7 @@ mod tests {
     #[test]
     fn pods_of_another_owner_are_not_ours() {
         let mut foreign = pod(json!({}), None);
-        foreign.metadata.owner_references.as_mut().unwrap()[0].uid = "u2".into();
+        foreign.meta.owner_references.as_mut().unwrap()[0].uid = "u2".into();
         assert_eq!(SeenPod::of(Arc::new(foreign), &job()), None);
         let ours = SeenPod::of(Arc::new(pod(json!({}), None)), &job()).unwrap();
         assert_eq!((ours.segment, ours.attempt), (3, 1));

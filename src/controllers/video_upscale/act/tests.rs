@@ -100,7 +100,8 @@ fn planned(observed: &Observed, changes: Vec<Change>) -> Plan {
 }
 
 fn create(observed: &Observed) -> Change {
-    let pod = Pod::clone(&segment(observed, 3, 0, &json!({})).pod);
+    let metadata = segment(observed, 3, 0, &json!({})).pod.meta.clone();
+    let pod = Pod { metadata, ..Pod::default() };
     Change::CreatePod {
         pod: Box::new(pod),
         claim: Some(Box::new(claim(&observed.identity.key, 3, 0, "GPU-1"))),

@@ -285,9 +285,7 @@ impl<'a> Draft<'a> {
 
     /// Deletes ended pods that have been told of, except the last failed ones.
     pub fn tidy(&mut self, pods: &[&SeenPod]) {
-        let failed = |pod: &&&SeenPod| {
-            pod.pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Failed")
-        };
+        let failed = |pod: &&&SeenPod| pod.pod.status.phase.as_deref() == Some("Failed");
         let mut kept: Vec<&SeenPod> = pods.iter().filter(failed).copied().collect();
         kept.sort_by(|a, b| (b.created, &b.name).cmp(&(a.created, &a.name)));
         kept.truncate(KEPT);

@@ -10,6 +10,7 @@ use crate::api::keys::{self, Role};
 use crate::api::video_upscale::VideoUpscale;
 use crate::api::worker::{Code, End, ProbeFigures};
 use crate::controllers::video_upscale::pods::{PullPolicy, VisibleDevices};
+use crate::fleet::HeardPod;
 use crate::fleet::claim::{AttemptId, Grant, JobKey, SeenBefore};
 use crate::profile::testdata::flashvsr;
 
@@ -148,7 +149,7 @@ fn pod(observed: &Observed, role: Role, name: &str, labels: Value, status: &Valu
         "status": status,
     }))
     .unwrap();
-    SeenPod::of(Arc::new(pod), key).unwrap()
+    SeenPod::of(Arc::new(HeardPod::of(pod)), key).unwrap()
 }
 
 pub fn single(observed: &Observed, role: Role, number: u32, status: &Value) -> SeenPod {

@@ -15,7 +15,6 @@ use crate::controllers::video_upscale::ladder::{Avoid, History, Next, Penalty, S
 use crate::controllers::video_upscale::memory::{after, since};
 use crate::controllers::video_upscale::seen::{Progress, SeenPod};
 use crate::controllers::video_upscale::verdict::{Decided, Deletion, Evidence, Judgement, Verdict, judge};
-use crate::fleet::pod::PodFacts;
 
 /// A verdict that waits for a report is asked for again this often.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
@@ -283,7 +282,7 @@ fn situation<'f>(
     pod: Option<&SeenPod>,
 ) -> Situation<'f> {
     // Limits and requests of our pods are the same figures.
-    let asked = pod.and_then(|pod| PodFacts::of(&pod.pod)).map(|facts| facts.requests.memory_bytes);
+    let asked = pod.map(|pod| pod.pod.requests.memory_bytes);
     let larger = asked.map(|bytes| bytes.saturating_add(bytes / 2));
     Situation {
         spec: film.spec,

@@ -28,7 +28,7 @@ pub fn explain(draft: &mut Draft<'_>, pods: &[&SeenPod]) -> Option<(ScheduledRea
         return Some((ScheduledReason::NodeUnschedulable, message));
     }
     pods.iter().find_map(|pod| {
-        let due = pod.pod.metadata.deletion_timestamp.as_ref()?.0;
+        let due = pod.pod.meta.deletion_timestamp.as_ref()?.0;
         let message = format!(
             "Pod {} on {} should have ended by {due:.0}, and its node does not tell of its end; it keeps its GPU",
             pod.name,

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus};
 
 use super::GpuView;
 use crate::api::keys::Role;
 use crate::api::profile::Failure;
 use crate::api::worker::{Code, End};
+use crate::fleet::HeardPod;
 use crate::fleet::claim::SeenBefore;
 
 /// What a container is for.
@@ -157,16 +158,21 @@ pub struct Evidence {
 impl Evidence {
     /// Reads a pod. `deletion` is known only to whoever deletes; [`Deletion::No`] becomes [`Deletion::Others`] if the
     /// object says that it is being deleted. Messages are cut to their last [`ContainerEnd::MAX_MESSAGE`] bytes.
-    pub fn of_pod(pod: &Pod, role: Role, deletion: Deletion, seen_at: Timestamp, failure: Failure) -> Self {
-        let empty = PodStatus::default();
-        let status = pod.status.as_ref().unwrap_or(&empty);
-        let being_deleted = pod.metadata.deletion_timestamp.is_some();
+    pub fn of_pod(
+        pod: &HeardPod,
+        role: Role,
+        deletion: Deletion,
+        seen_at: Timestamp,
+        failure: Failure,
+    ) -> Self {
+        let status = &pod.status;
+        let being_deleted = pod.meta.deletion_timestamp.is_some();
         let inits = status.init_container_statuses.iter().flatten();
         let mains = status.container_statuses.iter().flatten();
         Self {
             role,
             pod: PodEnd {
-                uid: pod.metadata.uid.clone().unwrap_or_default(),
+                uid: pod.meta.uid.clone().unwrap_or_default(),
                 succeeded: status.phase.as_deref() == Some("Succeeded"),
                 failed: status.phase.as_deref() == Some("Failed"),
                 reason: tail(status.reason.as_deref(), 256),

@@ -111,12 +111,8 @@ fn a_larger_host_limit_is_tried_where_a_node_has_it() {
         let mut observed = running(json!({}));
         add(&mut observed, 0, 0, "GPU-1", "");
         let pod = Arc::make_mut(&mut observed.pods[0].pod);
-        let containers = &mut pod.spec.as_mut().unwrap().containers;
-        containers.push(
-            serde_json::from_value(json!({"name": "finish", "resources": {"requests": {"memory": "64Gi"}}}))
-                .unwrap(),
-        );
-        let engine = &mut pod.status.as_mut().unwrap().init_container_statuses.as_mut().unwrap()[1];
+        pod.requests.memory_bytes = 64 * GIB;
+        let engine = &mut pod.status.init_container_statuses.as_mut().unwrap()[1];
         engine.state.as_mut().unwrap().terminated.as_mut().unwrap().reason = Some("OOMKilled".into());
         observed.fleet.largest_host_bytes = largest.map(|gib: u64| gib * GIB);
         let judged = plan(&observed, at(20));

@@ -113,7 +113,7 @@ fn a_pod_whose_end_is_overdue_is_told() {
     step(&mut observed, running);
     observed.pods[0].deleting = true;
     let pod = Arc::make_mut(&mut observed.pods[0].pod);
-    pod.metadata.deletion_timestamp = Some(status::whole_seconds(at(100)));
+    pod.meta.deletion_timestamp = Some(status::whole_seconds(at(100)));
     assert_eq!(kinds(&plan(&observed, at(159))), Vec::<&str>::new());
     let told = plan(&observed, at(160));
     let text = message(recorded(&told).unwrap(), ConditionType::Scheduled);
