@@ -187,13 +187,14 @@ async fn hangs(agent: &Told, pod: &Pod, told: &watch::Sender<bool>) -> Result<()
 /// A card of the agent's node without neighbours, once the report says of it what is: readable, well, as free as it is.
 async fn settled(bed: &Bed, agent: &Told, index: &str) -> Result<GpuState> {
     bed.release(agent.node, index)?;
-    let card = bed.gpu(agent.node, index)?;
     let well = |report: &Report| {
+        // The engine of a job may come and go meanwhile.
+        let Ok(card) = bed.gpu(agent.node, index) else { return false };
         let Ok(gpu) = gpu(report, &card.uuid) else { return false };
         report.state == State::Ok && gpu.h == Health::Ok && gpu.free == Some(card.free)
     };
     agent.until("nothing moves", SETTLED, well).await?;
-    Ok(card)
+    bed.gpu(agent.node, index)
 }
 
 /// The process of a hog, as the driver sees it.

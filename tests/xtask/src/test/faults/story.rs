@@ -110,9 +110,10 @@ impl<'a> Story<'a> {
         let tenant = Tenant::arrive(bed, client.clone(), name).await?;
         let [kind, ..] = films::KINDS;
         kind.make(&bed.film_programs()?, tenant.film(), seconds, &tenant.volume().join(SOURCE))?;
-        let cards = bed.gpus()?;
         for node in bed.nodes() {
             let as_they_are = |report: &Report| {
+                // An engine may come or go meanwhile.
+                let Ok(cards) = bed.gpus() else { return false };
                 let here = cards.iter().filter(|card| card.node == node);
                 { here }.all(|card| {
                     let told = gpu(report, &card.uuid).ok().and_then(|gpu| gpu.free);
