@@ -74,7 +74,7 @@ const WHOLE: Size = Size {
     parallelism: 8,
     segments: 120,
     usable: 256,
-    ends_per_second: &[50, 25, 18, 12, 6],
+    ends_per_second: &[50, 25, 12, 6],
     load: Duration::from_secs(60),
     rest: Duration::from_secs(600),
     most_writes: 4.0,
