@@ -281,7 +281,7 @@ impl FleetHandle {
         let mut clock = self.shared.clock.lock().unwrap_or_else(PoisonError::into_inner);
         #[expect(clippy::disallowed_methods, reason = "the edge where decisions get their `now`")]
         let now = Timestamp::now();
-        if let Some(step) = clock.step(now, self.shared.began.elapsed()) {
+        if let Some(step) = clock.step(now, self.up()) {
             tracing::warn!(seconds = step.as_secs(), "the clock of this machine has been set");
             self.lock().clock_stepped(step);
         }
